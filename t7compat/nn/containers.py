@@ -1,0 +1,242 @@
+"""Modules made of modules.
+
+The `compute` of a container is a function of its input and of its children, which are given as functions.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import axis, describe, expect_table
+from t7compat.nn.tape import Tape, fork
+from t7compat.t7file.objects import LongStorage
+from t7compat.table import Table
+from t7compat.tensortypes import new_tensor
+
+Child = Callable[[Any], Any]
+
+
+class Container(Module):
+    """A list of modules, in the field `modules`.  Subclasses say how they work together."""
+
+    shares_input = False  # whether several children are given the same tensors
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.modules = Table()
+
+    def add(self, module: Module) -> Any:
+        """Append a module."""
+        if not isinstance(module, Module):
+            raise InputError(f"{self.__typename__}.add: expected a module, got {describe(module)}")
+        self.modules.insert(module)
+        return self
+
+    def get(self, index: int) -> Any:
+        """The child at `index`, counted from 1; None if there is none."""
+        return self.modules[index]
+
+    def size(self) -> int:
+        """The number of children."""
+        return len(self.modules)
+
+    def operands(self, tape: Tape) -> list[Child]:
+        """What `compute` gets besides the input: the children as functions."""
+        return [functools.partial(self._run_child, tape, i, m) for i, m in enumerate(self.modules, 1)]
+
+    def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
+        try:
+            return tape.call(module, fork(input) if self.shares_input else input, module.is_opaque())
+        except InputError as error:
+            which = "" if error.place else f" ({module})"
+            error.within(f"in module {index} of {self.__typename__}{which}")
+            raise
+
+    def applyToModules(self, func: Callable[[Any], Any]) -> None:
+        """Call `func` on each child."""
+        for module in self.modules:
+            func(module)
+
+    def zeroGradParameters(self) -> None:
+        self.applyToModules(lambda module: module.zeroGradParameters())
+
+    def updateParameters(self, learningRate: float) -> None:
+        self.applyToModules(lambda module: module.updateParameters(learningRate))
+
+    def training(self) -> None:
+        self.applyToModules(lambda module: module.training())
+        super().training()
+
+    def evaluate(self) -> None:
+        self.applyToModules(lambda module: module.evaluate())
+        super().evaluate()
+
+    def reset(self, stdv: float | None = None) -> None:
+        self.applyToModules(lambda module: module.reset(stdv))
+
+    def share(self, other: Module, *names: str) -> Any:
+        others = list(other.children())
+        if len(others) != len(self.modules):
+            raise InputError(
+                f"share: expected a container of {len(self.modules)} modules, got one of {len(others)}"
+            )
+        for mine, theirs in zip(self.modules, others, strict=True):
+            mine.share(theirs, *names)
+        return self
+
+    def parameters(self) -> tuple[Table, Table]:
+        pairs = [pair for module in self.modules if (pair := module.parameters()) is not None]
+        weights, gradients = ([tensor for pair in pairs for tensor in pair[i].values()] for i in (0, 1))
+        return Table(*weights), Table(*gradients)
+
+    def clearState(self) -> Any:
+        super().clearState()
+        self.applyToModules(lambda module: module.clearState())
+        return self
+
+
+class Sequential(Container):
+    """Each module works on the output of the one before."""
+
+    def compute(self, input: Any, *children: Child) -> Any:
+        for child in children:
+            input = child(input)
+        return input
+
+    def native(self) -> functools.partial[Any]:
+        return functools.partial(torch.nn.Sequential)
+
+    def add(self, module: Module) -> Any:
+        super().add(module)
+        self._take_ends()
+        return self
+
+    def insert(self, module: Module, index: int | None = None) -> None:
+        """Put a module at position `index`, shifting the later ones."""
+        index = len(self.modules) + 1 if index is None else index
+        if not 1 <= index <= len(self.modules) + 1:
+            raise InputError("index should be contiguous to existing modules")
+        self.modules.insert(index, module)
+        self._take_ends()
+
+    def remove(self, index: int | None = None) -> None:
+        """Take out the module at position `index` (the last one without it)."""
+        index = len(self.modules) if index is None else index
+        if not 1 <= index <= len(self.modules):
+            raise InputError("index out of range")
+        self.modules.remove(index)
+        self._take_ends()
+
+    def _take_ends(self) -> None:
+        """The output is that of the last module, the gradInput that of the first."""
+        count = len(self.modules)
+        self.output = self.modules[count].output if count else new_tensor()
+        self.gradInput = self.modules[1].gradInput if count else new_tensor()
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        flow = " -> ".join(["input", *(f"({i})" for i in range(1, len(self.modules) + 1)), "output"])
+        lines = ["nn.Sequential {", f"  [{flow}]"]
+        lines += [f"  ({i}): " + str(m).replace("\n", "\n  ") for i, m in enumerate(self.modules, 1)]
+        return "\n".join([*lines, "}"])
+
+
+def branches_text(self: Container) -> str:
+    """`tostring` of a container whose children work side by side."""
+    lines = [f"{self.__typename__} {{", "  input"]
+    count = len(self.modules)
+    for i, module in enumerate(self.modules, 1):
+        arrow, below = ("   `-> ", "         ") if i == count else ("  |`-> ", "    |    ")
+        lines.append(f"  {arrow}({i}): " + str(module).replace("\n", f"\n{below}"))
+    return "\n".join([*lines, "     ... -> output", "}"])
+
+
+class Concat(Container):
+    """Every module works on the same input; their outputs are joined along a dimension of the output."""
+
+    shares_input = True
+    __str__ = branches_text
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__(dimension=dimension, outputSize=LongStorage())
+
+    def compute(self, input: Any, *children: Child) -> Any:
+        outputs = [child(input) for child in children]
+        return torch.cat(outputs, axis(self.dimension, outputs[0].dim()))
+
+
+class ConcatTable(Container):
+    """Every module works on the same input; the output is the table of their outputs."""
+
+    shares_input = True
+    __str__ = branches_text
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = Table()
+
+    def compute(self, input: Any, *children: Child) -> Any:
+        return tuple(child(input) for child in children)
+
+
+class Parallel(Container):
+    """Module i works on slice i of the input.
+
+    The slices are along inputDimension of the input; the outputs are joined along their outputDimension.
+    """
+
+    __str__ = branches_text
+
+    def __init__(self, inputDimension: int, outputDimension: int) -> None:
+        super().__init__(inputDimension=inputDimension, outputDimension=outputDimension)
+
+    def compute(self, input: Any, *children: Child) -> Any:
+        slices = input.unbind(axis(self.inputDimension, input.dim()))
+        outputs = [child(x) for child, x in zip(children, slices, strict=False)]
+        return torch.cat(outputs, axis(self.outputDimension, outputs[0].dim()))
+
+    def prepare(self, input: Any) -> None:
+        if input.shape[axis(self.inputDimension, input.dim())] > len(self.modules):
+            slices = f"{len(self.modules)} slices along dimension {self.inputDimension}"
+            raise InputError(f"expected at most {slices}, one for each module, got {describe(input)}")
+
+
+class ParallelTable(Container):
+    """Module i works on entry i of the input; the output is the table of their outputs."""
+
+    __str__ = branches_text
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output, self.gradInput = Table(), Table()
+
+    def compute(self, input: Any, *children: Child) -> Any:
+        return tuple(child(x) for child, x in zip(children, input, strict=False))
+
+    def prepare(self, input: Any) -> None:
+        expect_table(input, len(self.modules))
+
+
+class Decorator(Container):
+    """A container around one module, which it resembles."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__()
+        self.modules[1] = module
+
+    def compute(self, input: Any, child: Child) -> Any:
+        return child(input)
+
+    def __str__(self) -> str:
+        return f"{self.__typename__} @ {self.modules[1]}"

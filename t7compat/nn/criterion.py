@@ -1,0 +1,116 @@
+"""nn.Criterion: the base of all losses."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.luaobject import LuaObject
+from t7compat.nn.shapes import describe
+from t7compat.nn.tape import as_leaf, same
+from t7compat.table import leaves, map_leaves, to_tuples
+from t7compat.tensortypes import new_tensor
+
+Tensor = torch.Tensor
+
+
+class Recorded(NamedTuple):
+    """One forward pass: leaves of the graph for the input, the target, and the loss that follows."""
+
+    input: Any
+    target: Any
+    loss: Tensor
+
+
+class Criterion(LuaObject):
+    """The base of all losses.
+
+    `forward(input, target)` gives a number, `backward(input, target)` its gradient.  A class gives
+    `compute(input, target)`, the loss as a differentiable function of the input (tables as tuples).  A user's
+    class in the old style overrides `updateOutput` and `updateGradInput` instead.
+    """
+
+    __slots__ = ("recorded",)
+    recorded: Recorded | None
+    output: Any
+    gradInput: Any
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        criterion = super().__new__(cls)
+        criterion.recorded = None
+        return criterion
+
+    def __init__(self, **fields: Any) -> None:
+        """Set the fields of every criterion and those given; None stands for a field that is not there."""
+        self.gradInput, self.output = new_tensor(), 0
+        vars(self).update((name, value) for name, value in fields.items() if value is not None)
+
+    def compute(self, input: Any, target: Any) -> Tensor:
+        """The loss, a tensor with one element.  Without it there is no loss, as in Torch7."""
+        raise NotImplementedError
+
+    def prepare(self, input: Any, target: Any) -> None:
+        """Called before `compute`: raise InputError for wrong input."""
+
+    def explain(self, input: Any, target: Any) -> None:
+        """Called when `compute` failed: raise InputError for what is too costly to look for every time."""
+
+    def forward(self, input: Any, target: Any) -> Any:
+        """The loss as a number."""
+        return self.updateOutput(input, target)
+
+    def backward(self, input: Any, target: Any) -> Any:
+        """The gradient of the loss with respect to the input."""
+        return self.updateGradInput(input, target)
+
+    def updateOutput(self, input: Any, target: Any) -> Any:
+        """Compute and set `output`, the loss."""
+        if type(self).compute is Criterion.compute:
+            return None
+        self.recorded = None
+        self.recorded = self._record(input, target)
+        self.output = self.recorded.loss.item()
+        return self.output
+
+    def updateGradInput(self, input: Any, target: Any) -> Any:
+        """Compute and set `gradInput`, the gradient of the loss with respect to the input."""
+        if type(self).compute is Criterion.compute:
+            return None
+        recorded = self.recorded
+        if recorded is None or not same(recorded.input, input) or not same(recorded.target, target):
+            recorded = self._record(input, target)
+        tensors = [leaf for leaf in leaves(recorded.input) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        found = torch.autograd.grad(recorded.loss, tensors, retain_graph=True, allow_unused=True)
+        gradients = {id(leaf): gradient for leaf, gradient in zip(tensors, found, strict=True)}
+        self.gradInput = map_leaves(lambda leaf: _gradient(gradients.get(id(leaf)), leaf), recorded.input)
+        return self.gradInput
+
+    def _record(self, input: Any, target: Any) -> Recorded:
+        leaf, target = to_tuples(as_leaf, input), to_tuples(lambda x: x, target)
+        try:
+            try:
+                self.prepare(leaf, target)
+                return Recorded(leaf, target, self.compute(leaf, target))
+            except (RuntimeError, TypeError, IndexError, ValueError) as error:
+                if isinstance(error, InputError | torch.OutOfMemoryError):
+                    raise
+                self.explain(leaf, target)
+                message = f"{error} (input: {describe(leaf)}, target: {describe(target)})"
+                raise InputError(message) from error
+        except InputError as error:
+            error.within(str(self))
+            raise
+
+    def __call__(self, input: Any, target: Any) -> Any:
+        """forward and backward: (output, gradInput)."""
+        self.output = self.forward(input, target)
+        self.gradInput = self.backward(input, target)
+        return self.output, self.gradInput
+
+
+def _gradient(found: Tensor | None, leaf: Any) -> Any:
+    return (
+        torch.zeros_like(leaf, requires_grad=False) if found is None and isinstance(leaf, Tensor) else found
+    )

@@ -1,0 +1,129 @@
+"""Modules and criterions as objects of Lua: their fields, name, copies, conversion to another type."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from t7compat import registry
+from t7compat.nn.flatten import whole_storage
+from t7compat.table import Table, copy_graph, walk
+from t7compat.tensortypes import TensorType, convert, parse, tag, type_of
+
+
+class LuaObject:
+    """An instance of a Torch class: its attributes are the fields of its table in a .t7 file, nothing else.
+
+
+    A subclass inside this package stands for the Torch class "nn." + its own name, unless it gives another
+    `typename` ("" for none); a user's class is known to files after `@t7compat.register("my.Layer")`.
+    """
+
+    __slots__ = ("__dict__", "__weakref__")
+    __typename__: str
+    __version__ = 1
+    # Whether instances have a field `_type`, the name of their tensor type
+    keeps_type = False
+
+    def __init_subclass__(
+        cls, *, typename: str | None = None, replaces: bool = False, **options: Any
+    ) -> None:
+        super().__init_subclass__(**options)
+        if typename is None and cls.__module__.startswith("t7compat."):
+            typename = f"nn.{cls.__name__}"
+        cls.__typename__ = cls.__name__
+        if typename:
+            registry.register(typename, replaces=replaces)(cls)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A field: which ones there are is known to the Lua class only."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy_graph(self, memo)
+
+    def __str__(self) -> str:
+        """The text that Lua's `tostring` gives."""
+        return self.__typename__
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def clone(self) -> Any:
+        """A copy that shares nothing with the original; what is shared inside is shared inside the copy."""
+        return copy_graph(self)
+
+    def type(self, type: str | None = None, tensorCache: Cache | Table | None = None) -> Any:
+        """Convert all tensors to a type such as "torch.FloatTensor"; without argument, the name of the type.
+
+        Tensors that share memory do so afterwards, also across calls that are given the same `tensorCache`.
+        """
+        if type is None:
+            return vars(self).get("_type")
+        row = parse(type)
+        cache = {} if tensorCache is None else tensorCache
+
+        def enters(value: Any) -> bool:
+            """Whether the walk goes into a value: not if its class converts itself in a way of its own."""
+            if value is self or not isinstance(value, LuaObject) or value.__class__.type is LuaObject.type:
+                return True
+            if id(value) not in cache:
+                cache[id(value)] = value
+                value.type(type, cache)
+            return False
+
+        for value, fields in walk(self, enters):
+            for name, field in fields.items():
+                if isinstance(field, torch.Tensor):
+                    fields[name] = converted(field, row, cache)
+            if getattr(value, "keeps_type", False):
+                fields["_type"] = type
+        return self
+
+    def float(self) -> Any:
+        """`type("torch.FloatTensor")`: 32-bit numbers on the CPU."""
+        return self.type("torch.FloatTensor")
+
+    def double(self) -> Any:
+        """`type("torch.DoubleTensor")`: 64-bit numbers on the CPU."""
+        return self.type("torch.DoubleTensor")
+
+    def cuda(self) -> Any:
+        """`type("torch.CudaTensor")`: 32-bit numbers on the GPU."""
+        return self.type("torch.CudaTensor")
+
+    def cudaHalf(self) -> Any:
+        """`type("torch.CudaHalfTensor")`: 16-bit numbers on the GPU."""
+        return self.type("torch.CudaHalfTensor")
+
+    def cudaDouble(self) -> Any:
+        """`type("torch.CudaDoubleTensor")`: 64-bit numbers on the GPU."""
+        return self.type("torch.CudaDoubleTensor")
+
+
+Cache = MutableMapping[Any, Any]
+
+
+def converted(tensor: torch.Tensor, row: TensorType, cache: Cache | Table) -> torch.Tensor:
+    """A tensor as one of another type.
+
+    The cache holds what has been converted before: tensors by identity, storages by address.
+    """
+    if type_of(tensor) is row:
+        return tensor
+    if id(tensor) not in cache:
+        cache[id(tensor)] = tensor, _through_storage(tensor, row, cache)
+    result: torch.Tensor = cache[id(tensor)][1]
+    return result
+
+
+def _through_storage(tensor: torch.Tensor, row: TensorType, cache: Cache | Table) -> torch.Tensor:
+    """The tensor as a view of its converted storage, which all its views share."""
+    key = "storage", tensor.untyped_storage()._cdata
+    if key not in cache:
+        whole = whole_storage(tensor)
+        cache[key] = whole, convert(whole, row)
+    return tag(cache[key][1].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()), row)

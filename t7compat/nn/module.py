@@ -1,0 +1,306 @@
+"""nn.Module: what every layer has.
+
+A layer writes its mathematics once, as `compute(input, *parameters)`; from it the base class derives forward
+and backward (tape.py).  A class that has no useful form of this kind, or a user's own class in the old style,
+overrides `updateOutput`, `updateGradInput` and `accGradParameters` instead, and works inside containers just
+the same.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.flatten import flatten
+from t7compat.nn.luaobject import LuaObject
+from t7compat.nn.stepping import Stepping
+from t7compat.nn.tape import Tape, gradient_name, same
+from t7compat.table import Table, copy_graph, walk
+from t7compat.tensortypes import alias, default_type, new_tensor
+
+_USUAL_NAMES = ("weight", "bias")
+PROTOCOL = ("updateOutput", "updateGradInput", "accGradParameters", "backward")
+
+
+class Module(Stepping, LuaObject):
+    """The base of all layers.
+
+    A class gives `compute`, a pure function of the input and of the parameters named in `parameter_names`;
+    nested tables reach it as tuples (dicts where the keys are not 1..n) and are returned so.  `prepare` is
+    for the rest: refusing wrong input, drawing random numbers.  `native` says which torch.nn layer is equal.
+    """
+
+    __slots__ = ("tape",)
+    tape: Tape | None
+
+    parameter_names: tuple[str, ...] = ()
+    # Fields that hold nothing between two passes, which clearState empties with output and gradInput
+    scratch: tuple[str, ...] = ()
+    # Whether accUpdateGradParameters moves shared parameters at once, without using the gradient tensors
+    updates_when_shared = False
+    output: Any = None
+    gradInput: Any = None
+    train: bool | None = None
+    shared: bool | None = None
+    keeps_type = True
+    _type: str
+    _computes = False
+    _is_opaque = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._computes = cls.compute is not Module.compute
+        cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        module = super().__new__(cls)
+        module.tape = None
+        return module
+
+    def __init__(self, **fields: Any) -> None:
+        """Set the fields of every module and those given; None stands for a field that is not there."""
+        self.output, self.gradInput = new_tensor(), new_tensor()
+        self._type = default_type().tensor
+        vars(self).update((name, value) for name, value in fields.items() if value is not None)
+
+    # ---- what a class is made of
+
+    def compute(self, input: Any, *parameters: Any) -> Any:
+        """The output as a differentiable function.
+
+        For a class without one forward and backward change nothing, as in Torch7.
+        """
+        raise NotImplementedError
+
+    def prepare(self, input: Any) -> None:
+        """Called before `compute`: raise InputError for wrong input, draw random numbers, and the like."""
+
+    def explain(self, input: Any) -> None:
+        """Called when `compute` failed: raise InputError for what is too costly to look for every time."""
+
+    def passed_back(self) -> None:
+        """Called after a gradient went back through the module, if it keeps state."""
+
+    def native(self) -> functools.partial[Any] | None:
+        """The torch.nn layer that is equal for batched input, as a call yet to be made; None without one."""
+        return None
+
+    def native_state(self) -> dict[str, torch.Tensor]:
+        """The tensors of the layer that `native` makes, under the names that they have there."""
+        return {name: value for name in self.parameter_names if (value := getattr(self, name)) is not None}
+
+    def reset(self, stdv: float | None = None) -> Any:
+        """Draw the parameters anew."""
+
+    # ---- forward and backward
+
+    def is_opaque(self) -> bool:
+        """Whether the class, or this instance, overrides the protocol: then containers call its methods."""
+        return self._is_opaque or not vars(self).keys().isdisjoint(PROTOCOL)
+
+    def trace(self, tape: Tape, input: Any) -> Any:
+        """Run `compute` in the graph of a tape."""
+        if not tape.is_replay:
+            self.prepare(input)
+        return tape.record(self, input, self.compute(input, *self.operands(tape)))
+
+    def operands(self, tape: Tape) -> list[Any]:
+        """What `compute` gets besides the input: the parameters as leaves of the graph."""
+        return [tape.leaf(self, name) for name in self.parameter_names]
+
+    def forward(self, input: Any) -> Any:
+        """The output for an input: tensors or tables, as the class takes them."""
+        return self.updateOutput(input)
+
+    def updateOutput(self, input: Any) -> Any:
+        """Compute and set `output`."""
+        if self._computes:
+            self.tape = None  # frees the graph of the last pass before this one is built
+            self.tape = Tape(self, input)
+        return self.output
+
+    def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
+        """`updateGradInput` and `accGradParameters` in one pass; the gradient with respect to the input.
+
+        `input` should be that of the last forward.  For another one the pass is run again first, with the
+        same random numbers.
+        """
+        if self.is_opaque():
+            self.updateGradInput(input, gradOutput)
+            self.accGradParameters(input, gradOutput, scale)
+            return self.gradInput
+        return self._tape(input).backward(gradOutput, scale=scale)
+
+    def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
+        """Compute and set `gradInput`, the gradient with respect to the input."""
+        return self._tape(input).backward(gradOutput, parameters=False) if self._computes else self.gradInput
+
+    def accGradParameters(self, input: Any, gradOutput: Any, scale: float = 1) -> None:
+        """Add `scale` times the gradients with respect to the parameters to `gradWeight`, `gradBias`, ..."""
+        if self._computes:
+            self._tape(input).backward(gradOutput, inputs=False, scale=scale)
+
+    def accUpdateGradParameters(self, input: Any, gradOutput: Any, lr: float) -> None:
+        """Move the parameters by -lr times their gradients at once, without changing the gradient tensors."""
+        if not self.is_opaque():
+            self._tape(input).backward(gradOutput, inputs=False, learningRate=lr)
+        elif self.shared:
+            self.zeroGradParameters()
+            self.accGradParameters(input, gradOutput, 1)
+            self.updateParameters(lr)
+        else:  # the class adds to its gradient tensors: let these be the parameters
+            fields = vars(self)
+            names = [name for name in self.parameter_names or _USUAL_NAMES if name in fields]
+            gradients = {gradient_name(name): fields.get(gradient_name(name)) for name in names}
+            fields.update((gradient_name(name), fields[name]) for name in names)
+            self.accGradParameters(input, gradOutput, -lr)
+            fields.update(gradients)
+
+    def backwardUpdate(self, input: Any, gradOutput: Any, lr: float) -> Any:
+        """`updateGradInput` and `accUpdateGradParameters`."""
+        self.updateGradInput(input, gradOutput)
+        self.accUpdateGradParameters(input, gradOutput, lr)
+        return self.gradInput
+
+    def _tape(self, input: Any) -> Tape:
+        tape = self.tape
+        if tape is None or not tape.is_recorded or not same(tape.input, input):
+            with torch.enable_grad():
+                tape = self.tape = Tape(self, input, is_replay=True)
+        return tape
+
+    def __call__(self, input: Any, gradOutput: Any = None) -> Any:
+        """forward; with a gradOutput also backward, giving (output, gradInput)."""
+        self.forward(input)
+        if gradOutput is None:
+            return self.output
+        self.backward(input, gradOutput)
+        return self.output, self.gradInput
+
+    # ---- parameters
+
+    def own_parameters(self) -> Iterable[tuple[Any, Any]]:
+        """The parameters, each with the tensor in which its gradient accumulates (None if there is none)."""
+        if type(self).parameters is not Module.parameters:  # a user's class
+            pair = self.parameters()
+            return zip(pair[0].values(), pair[1].values(), strict=True) if pair else ()
+        fields = vars(self)
+        names = self.parameter_names or _USUAL_NAMES
+        present = [name for name in names if fields.get(name) is not None]
+        return [(fields[name], fields.get(gradient_name(name))) for name in present]
+
+    def parameters(self) -> tuple[Table, Table] | None:
+        """The parameters and their gradients; None for a module without parameters."""
+        pairs = list(self.own_parameters())
+        return (Table(*[p for p, _ in pairs]), Table(*[g for _, g in pairs])) if pairs else None
+
+    def getParameters(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """All parameters in one flat tensor, and all gradients in another, which they become views of.
+
+        Shared parameters appear once.  Modules that are not among the children but share their parameters
+        (clones over time) go on sharing them.
+        """
+        pair = self.parameters() or (Table(), Table())
+        inner = [p for value, _ in walk(self) if isinstance(value, Module) and (p := value.parameters())]
+        flat, gradients = (
+            flatten(list(pair[i].values()), [tensor for p in inner for tensor in p[i].values()])
+            for i in (0, 1)
+        )
+        if flat.numel() != gradients.numel():
+            raise InputError("getParameters: check that you are sharing parameters and gradParameters alike")
+        return flat, gradients
+
+    def zeroGradParameters(self) -> None:
+        """Set all gradients to zero."""
+        for _, gradient in self.own_parameters():
+            gradient.zero_()
+
+    def updateParameters(self, learningRate: float) -> None:
+        """One step of gradient descent: parameter -= learningRate * gradient."""
+        for parameter, gradient in self.own_parameters():
+            parameter.add_(gradient, alpha=-learningRate)
+
+    def share(self, other: Module, *names: str) -> Any:
+        """Let the tensors of these names be those of `other`."""
+        for name in names:
+            if vars(self).get(name) is not None:
+                vars(self)[name].set_(vars(other)[name])
+                self.shared = other.shared = True
+        return self
+
+    def clone(self, *names: str) -> Any:
+        """A copy; the tensors of these names ("weight", "bias", ...) share memory with the original's."""
+        memo: dict[int, Any] = {}
+        for value, fields in walk(self) if names else ():
+            shared = [fields[name] for name in names if fields.get(name) is not None]
+            if isinstance(value, Module):
+                memo.update((id(tensor), alias(tensor)) for tensor in shared)
+        copy = copy_graph(self, memo)
+        return copy.share(self, *names) if names else copy
+
+    # ---- state
+
+    def training(self) -> None:
+        """Go to training mode."""
+        self.train = True
+
+    def evaluate(self) -> None:
+        """Go to evaluation mode."""
+        self.train = False
+
+    def clearState(self) -> Any:
+        """Empty `output`, `gradInput` and other scratch fields (before saving, say)."""
+        return clear(self, "output", "gradInput", *self.scratch)
+
+    # ---- the tree of modules
+
+    def children(self) -> Iterable[Module]:
+        """The modules in the field `modules`."""
+        return vars(self).get("modules") or ()
+
+    def apply(self, callback: Callable[[Any], Any]) -> None:
+        """Call `callback(module)` on this module and all below it, parents first."""
+        callback(self)
+        for module in self.children():
+            module.apply(callback)
+
+    def replace(self, callback: Callable[[Any], Any]) -> Any:
+        """Put `callback(module)` in the place of every module below; return that for this one."""
+        replacement = callback(self)
+        for i, module in enumerate(self.children(), 1):
+            self.modules[i] = module.replace(callback)
+        return replacement
+
+    def findModules(self, typename: str, container: Any = None) -> tuple[Table, Table]:
+        """All modules of exactly the class "nn.NAME", and the containers that hold them."""
+        nodes, containers = Table(), Table()
+        if self.__typename__ == typename:
+            nodes.insert(self)
+            containers.insert(self if container is None else container)
+        for module in self.children():
+            for mine, found in zip((nodes, containers), module.findModules(typename, self), strict=True):
+                for value in found:
+                    mine.insert(value)
+        return nodes, containers
+
+    def listModules(self) -> Table:
+        """This module and all below it, parents first."""
+        return Table(self, *[found for module in self.children() for found in module.listModules()])
+
+
+def clear(module: Module, *names: str) -> Any:
+    """Empty the tensors and tables of these names, remove other values; the recorded pass goes too."""
+    module.tape = None
+    for name in names:
+        value = vars(module).get(name)
+        if isinstance(value, torch.Tensor):
+            vars(module)[name] = value.new_empty(0)
+        elif isinstance(value, Table):
+            vars(module)[name] = Table()
+        else:
+            vars(module).pop(name, None)
+    return module

@@ -1,0 +1,341 @@
+"""Recurrent cells: LSTM, FastLSTM and GRU.
+
+They are built of nn modules, as in Lua: `inputGate`, `i2g`, ... are there, and files of Torch7 load into
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
+from t7compat.nn.linear import CMul, Linear, LinearNoBias
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import describe, expect
+from t7compat.nn.shaping import Identity, Reshape
+from t7compat.nn.stochastic import Dropout
+from t7compat.nn.tables import (
+    CAddTable,
+    CMulTable,
+    FlattenTable,
+    JoinTable,
+    NarrowTable,
+    SelectTable,
+    SplitTable,
+)
+from t7compat.nn.transfer import Sigmoid, Tanh
+from t7compat.rnn.misc import SAdd
+from t7compat.rnn.recurrent import Cell
+from t7compat.table import Table
+from t7compat.tensortypes import new_tensor
+
+Tensor = torch.Tensor
+
+
+def chain(*modules: Module) -> Sequential:
+    """A Sequential of modules."""
+    return _filled(Sequential(), modules)
+
+
+def each(*modules: Module) -> ConcatTable:
+    """A ConcatTable of modules: all get the same input."""
+    return _filled(ConcatTable(), modules)
+
+
+def beside(*modules: Module) -> ParallelTable:
+    """A ParallelTable of modules: each gets its entry of the input."""
+    return _filled(ParallelTable(), modules)
+
+
+def _filled(container: Any, modules: tuple[Module, ...]) -> Any:
+    for module in modules:
+        container.add(module)
+    return container
+
+
+def dropout(cell: Any) -> Dropout:
+    """The dropout before each product of a cell (of no effect if p = 0)."""
+    return Dropout(cell.p, False, False, lazy=True, mono=cell.mono)
+
+
+def gate_products(cell: Any, gates: int) -> tuple[Module, Module]:
+    """W x + b and U h, of `gates` * outputSize columns; with dropout each gate has a mask of its own."""
+    inputs, outputs = cell.inputSize, cell.outputSize
+    if cell.p == 0:
+        return Linear(inputs, gates * outputs), LinearNoBias(outputs, gates * outputs)
+
+    def product(*layer: Module) -> Module:
+        return chain(each(*[dropout(cell) for _ in layer]), beside(*layer), JoinTable(2))
+
+    x = product(*[Linear(inputs, outputs) for _ in range(gates)])
+    h = product(*[LinearNoBias(outputs, outputs) for _ in range(gates)])
+    return x, h
+
+
+def expect_input(cell: Cell, input: Any) -> None:
+    """Raise InputError unless a cell can take this input."""
+    try:
+        expect(input, 1, 2, size=cell.inputSize)
+    except InputError as error:
+        error.within(str(cell))
+        raise
+
+
+def parts(state: Any, count: int) -> list[Any]:
+    """The parts of a hidden state given as a table or list."""
+    state = Table.from_python(state)
+    if not isinstance(state, Table) or len(state) < count:
+        raise InputError(f"expected a hidden state of {count} parts, got {describe(state)}")
+    return list(state.unpack(1, count))
+
+
+class LSTM(Cell):
+    """Long short-term memory with peepholes.
+
+    (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
+
+
+        i, f = sigmoid(W x + U h + p * c + b)     g = tanh(W x + U h + b)     c' = f * c + i * g
+        o = sigmoid(W x + U h + p * c' + b)       h' = o * tanh(c')
+
+    each with its own weights; `cell2gate=False` leaves the peepholes p out.  With p > 0 the inputs of all
+    products are dropped out with one mask for all steps (Gal, 2015).  `userPrevOutput` and `userPrevCell`
+    replace the zeros before the first step, `userNextGradOutput` and `userNextGradCell` those after the last
+    one.  Graves et al., 2013.
+    """
+
+    states = (*Cell.states, ("cells", "gradCells", "userPrevCell", "userNextGradCell"))
+    userPrevCell: Tensor | None = None
+    userNextGradCell: Tensor | None = None
+
+    def __init__(
+        self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
+        cell2gate: bool | None = True, p: float | None = 0, mono: bool | None = False,
+    ) -> None:  # fmt: skip
+        super().__init__(rho or 9999)
+        self.p, self.mono = p or 0, bool(mono)
+        self.inputSize, self.outputSize = inputSize, outputSize or inputSize
+        self.cell2gate = cell2gate is None or bool(cell2gate)
+        self.recurrentModule = self.buildModel()
+        self.modules, self.sharedClones = Table(self.recurrentModule), Table(self.recurrentModule)
+        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+
+    # ---- the network of one step, {x, h, c} -> {h', c'}
+
+    def projections(self) -> list[Module]:
+        """W x + b and U h."""
+        x = chain(dropout(self), Linear(self.inputSize, self.outputSize))
+        h = chain(dropout(self), LinearNoBias(self.outputSize, self.outputSize))
+        return [x, h]
+
+    def buildGate(self) -> Module:
+        """{x, h, c} -> sigmoid(W x + U h + p * c + b)"""
+        terms = self.projections()
+        if self.cell2gate:
+            terms.append(CMul(self.outputSize))
+        first = [] if self.cell2gate else [NarrowTable(1, 2)]
+        return chain(*first, beside(*terms), CAddTable(), Sigmoid())
+
+    def buildInputGate(self) -> Module:
+        """i"""
+        return self.buildGate()
+
+    def buildForgetGate(self) -> Module:
+        """f"""
+        return self.buildGate()
+
+    def buildOutputGate(self) -> Module:
+        """o"""
+        return self.buildGate()
+
+    def buildHidden(self) -> Module:
+        """{x, h, c} -> g"""
+        return chain(NarrowTable(1, 2), beside(*self.projections()), CAddTable(), Tanh())
+
+    def buildCell(self) -> Module:
+        """{x, h, c} -> c'"""
+        self.inputGate, self.forgetGate = self.buildInputGate(), self.buildForgetGate()
+        self.hiddenLayer = self.buildHidden()
+        kept = chain(each(self.forgetGate, SelectTable(3)), CMulTable())
+        new = chain(each(self.inputGate, self.hiddenLayer), CMulTable())
+        return chain(each(kept, new), CAddTable())
+
+    def buildModel(self) -> Module:
+        """{x, h, c} -> {h', c'}"""
+        self.cellLayer = self.buildCell()
+        self.outputGate = self.buildOutputGate()
+        return chain(
+            each(NarrowTable(1, 2), self.cellLayer),
+            FlattenTable(),  # {x, h, c'}
+            each(chain(each(self.outputGate, chain(SelectTable(3), Tanh())), CMulTable()), SelectTable(3)),
+        )
+
+    # ---- forward and backward
+
+    def initial_state(self, input: Tensor) -> Tensor:
+        return self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
+
+    def updateOutput(self, input: Tensor) -> Tensor:
+        expect_input(self, input)
+        output: Tensor = super().updateOutput(input)
+        self.cell = self.cells[self.step - 1]
+        return output
+
+    # ---- hidden state: {output, cell}
+
+    def getHiddenState(self, step: int | None = None, input: Tensor | None = None) -> Table:
+        """The output and cell of a step (by default the last one); for 0, what comes before the first."""
+        return Table(*self.state_after(step, input))
+
+    def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
+        """Replace the output and cell of a step (0: before the first one)."""
+        self.set_state_after(step, parts(hiddenState, 2))
+
+    def getGradHiddenState(self, step: int | None = None) -> Table:
+        """The gradients with respect to the output and cell of a step that come from later steps."""
+        return Table(*self.gradient_after(step))
+
+    def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
+        """Replace the gradients with respect to the output and cell of a step."""
+        self.set_gradient_after(step, parts(gradHiddenState, 2))
+
+    # ---- state
+
+    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
+        if type is not None:
+            self.forget()
+            self.clearState()
+        return super().type(type, tensorCache)
+
+    def clearState(self) -> Any:
+        for name in (
+            "zeroTensor",
+            "userPrevOutput",
+            "userPrevCell",
+            "userGradPrevOutput",
+            "userGradPrevCell",
+        ):
+            if vars(self).get(name) is not None:
+                vars(self)[name] = vars(self)[name].new_empty(0)
+        return super().clearState()
+
+
+class FastLSTM(LSTM):
+    """Long short-term memory without peepholes.  Shapes and options as for LSTM.
+
+
+    i, g, f, o = W x + U h + b, of which g through tanh, the others through the sigmoid
+    c' = f * c + i * g        h' = o * tanh(c')
+    """
+
+    def __init__(
+        self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
+        eps: float | None = None, momentum: float | None = None, affine: bool | None = True,
+        p: float | None = 0, mono: bool | None = False,
+    ) -> None:  # fmt: skip
+        options = {"eps": eps, "momentum": momentum, "affine": affine is None or affine}
+        vars(self).update((name, value) for name, value in options.items() if value is not None)
+        super().__init__(inputSize, outputSize, rho, None, p, mono)
+
+    def buildModel(self) -> Module:
+        """{x, h, c} -> {h', c'}"""
+        self.i2g, self.o2g = gate_products(self, 4)
+        sums = chain(NarrowTable(1, 2), beside(self.i2g, self.o2g), CAddTable())
+        gates = sums.add(Reshape(4, self.outputSize)).add(SplitTable(1, 2))
+        gates.add(beside(Sigmoid(), Tanh(), Sigmoid(), Sigmoid()))
+        new = chain(NarrowTable(1, 2), CMulTable())
+        kept = chain(each(SelectTable(3), SelectTable(5)), CMulTable())
+        cell = chain(each(new, kept), CAddTable())
+        output = chain(each(chain(SelectTable(1), Tanh()), SelectTable(2)), CMulTable())
+        return chain(
+            each(gates, SelectTable(3)),
+            FlattenTable(),  # {i, g, f, o, c}
+            each(cell, SelectTable(4)),
+            FlattenTable(),  # {c', o}
+            each(output, SelectTable(1)),
+        )
+
+
+class GRU(Cell):
+    """Gated recurrent unit.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
+
+        r, z = sigmoid(W x + U h + b)     g = tanh(W x + U (r * h) + b)     h' = (1 - z) * g + z * h
+
+    With p > 0 the inputs of all products are dropped out (Moon et al., 2015).  Cho et al., 2014.
+    """
+
+    def __init__(
+        self, inputSize: int, outputSize: int, rho: int | None = None,
+        p: float | None = 0, mono: bool | None = False,
+    ) -> None:  # fmt: skip
+        super().__init__(rho or 9999)
+        self.p, self.mono = p or 0, bool(mono)
+        self.inputSize, self.outputSize = inputSize, outputSize
+        self.recurrentModule = self.buildModel()
+        self.modules, self.sharedClones = Table(self.recurrentModule), Table(self.recurrentModule)
+        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+
+    def buildModel(self) -> Module:
+        """{x, h} -> h'"""
+        self.i2g, self.o2g = gate_products(self, 2)
+        gates = chain(beside(self.i2g, self.o2g), CAddTable(), Reshape(2, self.outputSize), SplitTable(1, 2))
+        gates.add(beside(Sigmoid(), Sigmoid()))
+        masks = [[dropout(self)] if self.p else [] for _ in range(2)]
+        candidate = chain(
+            each(
+                chain(SelectTable(1), *masks[0], Linear(self.inputSize, self.outputSize)),
+                chain(
+                    NarrowTable(2, 2), CMulTable(), *masks[1], LinearNoBias(self.outputSize, self.outputSize)
+                ),
+            ),
+            CAddTable(),
+            Tanh(),
+        )
+        new = chain(each(candidate, chain(SelectTable(4), SAdd(-1, True))), CMulTable())
+        kept = chain(NarrowTable(4, 2), CMulTable())
+        return chain(
+            each(Identity(), gates),
+            FlattenTable(),  # {x, h, r, z}
+            each(NarrowTable(1, 4), SelectTable(2)),
+            FlattenTable(),  # {x, h, r, z, h}
+            chain(each(new, kept), CAddTable()),
+        )
+
+    def initial_state(self, input: Tensor) -> Tensor:
+        return self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
+
+    def updateOutput(self, input: Tensor) -> Tensor:
+        expect_input(self, input)
+        return super().updateOutput(input)
+
+    def getHiddenState(self, step: int | None = None, input: Tensor | None = None) -> Tensor:
+        """The output of a step (by default the last one); for step 0, what comes before the first."""
+        return self.state_after(step, input)[0]
+
+    def setHiddenState(self, step: int | None, hiddenState: Tensor) -> None:
+        """Replace the output of a step (0: before the first one)."""
+        self.set_state_after(step, [hiddenState])
+
+    def getGradHiddenState(self, step: int | None = None) -> Tensor:
+        """The gradient with respect to the output of a step that comes from later steps."""
+        return self.gradient_after(step)[0]
+
+    def setGradHiddenState(self, step: int | None, gradHiddenState: Tensor) -> None:
+        """Replace the gradient with respect to the output of a step."""
+        self.set_gradient_after(step, [gradHiddenState])
+
+    def migrate(self, params: Table) -> None:
+        """Take over the parameters of a GRU without dropout (p = 0) into this one with dropout."""
+        if self.p == 0 or len(params) != 6:
+            raise InputError(f"{self}.migrate: expected p > 0 here and the 6 parameters of a GRU with p = 0")
+        weight, bias, feedback, *candidate = params
+        (weight_r, weight_z), (bias_r, bias_z) = weight.chunk(2), bias.chunk(2)
+        sources = [weight_r, bias_r, weight_z, bias_z, *feedback.chunk(2), *candidate]
+        for mine, source in zip(self.parameters()[0], sources, strict=True):
+            mine.copy_(source)
+
+    def __str__(self) -> str:
+        return f"{self.__typename__}({self.inputSize} -> {self.outputSize}, {self.p:.2f})"

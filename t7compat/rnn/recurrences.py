@@ -1,0 +1,149 @@
+"""Recurrence and Recurrent: recurrent modules made of any modules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t7compat.errors import InputError
+from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
+from t7compat.nn.linear import Add
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import expect
+from t7compat.nn.tables import CAddTable
+from t7compat.nn.transfer import Sigmoid
+from t7compat.rnn.recurrent import AbstractRecurrent, Cell, added
+from t7compat.t7file.objects import LongStorage, Storage
+from t7compat.table import Table, leaves
+from t7compat.tensortypes import new_tensor
+
+
+class Recurrence(Cell):
+    """Any module as a cell: {x, h} -> h'.
+
+    The first h is zeros of `outputSize`: a number, sizes, or a table of sizes.  `nInputDim` is the number of
+    dimensions of one sample (of the first tensor of the input): with one more, the first one is the batch,
+    which the zeros get too.
+    """
+
+    __str__ = Decorator.__str__
+
+    def __init__(
+        self, recurrentModule: Module, outputSize: Any, nInputDim: int, rho: int | None = None
+    ) -> None:
+        super().__init__(rho or 9999)
+        self.outputSize = Table(outputSize) if isinstance(outputSize, int) else Table.from_python(outputSize)
+        self.nInputDim = nInputDim
+        self.recurrentModule = self.module = recurrentModule
+        self.modules, self.sharedClones = Table(recurrentModule), Table(recurrentModule)
+        self.typeTensor = new_tensor()
+
+    def initial_state(self, input: Any) -> Any:
+        first = leaves(input)[0]
+        expect(first, self.nInputDim, self.nInputDim + 1)
+        batch = (len(first),) if first.dim() > self.nInputDim else ()
+
+        def zeros(size: Any) -> Any:
+            if isinstance(size, Table) and not isinstance(size[1], int):
+                return Table(*[zeros(part) for part in size])
+            return self.typeTensor.new_zeros(*batch, *size)
+
+        return zeros(self.outputSize)
+
+    # Hidden state: {output, those of the modules inside}
+
+    def getHiddenState(self, step: int | None = None, input: Any = None) -> Table:
+        return Table(*self.state_after(step, input), Container.getHiddenState(self, step))
+
+    def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
+        output, inner = Table.from_python(hiddenState).unpack(1, 2)
+        self.set_state_after(step, [output])
+        if inner is not None:
+            Module.setHiddenState(self, step, inner)
+
+    def getGradHiddenState(self, step: int | None = None) -> Table:
+        return Table(*self.gradient_after(step), Module.getGradHiddenState(self, step))
+
+    def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
+        gradOutput, inner = Table.from_python(gradHiddenState).unpack(1, 2)
+        self.set_gradient_after(step, [gradOutput])
+        if inner is not None:
+            Module.setGradHiddenState(self, step, inner)
+
+
+class Recurrent(AbstractRecurrent):
+    """h' = transfer(merge(input(x), feedback(h))); at the first step transfer(start(input(x))).
+
+    `start` is a module, or the size of an Add.  Mikolov et al., 2010.
+    """
+
+    gradPrevOutput: Any = None
+
+    def __init__(
+        self, start: Any, input: Module, feedback: Module,
+        transfer: Module | None = None, rho: int | None = None, merge: Module | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(rho)
+        self.startModule = (
+            start
+            if isinstance(start, Module)
+            else Add(start if isinstance(start, int | Storage) else LongStorage(start))
+        )
+        self.inputModule, self.feedbackModule = input, feedback
+        self.transferModule, self.mergeModule = transfer or Sigmoid(), merge or CAddTable()
+        self.modules = Table(
+            self.startModule, self.inputModule, self.feedbackModule, self.transferModule, self.mergeModule
+        )
+        self.initialModule = Sequential()
+        for module in (self.inputModule.sharedClone(), self.startModule, self.transferModule.sharedClone()):
+            self.initialModule.add(module)
+        self.recurrentModule = Sequential()
+        products = ParallelTable().add(self.inputModule).add(self.feedbackModule)
+        for module in (products, self.mergeModule, self.transferModule):
+            self.recurrentModule.add(module)
+        self.sharedClones = Table(None, self.recurrentModule)
+
+    def updateOutput(self, input: Any) -> Any:
+        if self.step == 1:
+            return self.end_step(self.run_step(input, module=self.initialModule))
+        return self.end_step(self.run_step(input, self.outputs[self.step - 1]))
+
+    def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
+        if sweep.get("inputs", True):
+            later = self.gradPrevOutput
+            self._gradOutputs[step] = gradOutput if later is None else added(gradOutput, later)
+        gradients = self.pass_of(step).backward(self._gradOutputs[step], **sweep)
+        if gradients is None or step == 1:
+            return gradients
+        gradInput, self.gradPrevOutput = gradients
+        return gradInput
+
+    def stepping_modules(self) -> list[Module]:
+        return [*super().stepping_modules(), self.initialModule]
+
+    def maskZero(self, nInputDim: int) -> Any:
+        raise InputError(
+            f"{self.__typename__} cannot be masked: its first step has a module of its own; use nn.Recurrence"
+        )
+
+    trimZero = maskZero
+
+    def __str__(self) -> str:
+        def text(module: Module, indent: str) -> str:
+            return str(module).replace("\n", "\n" + indent)
+
+        return "\n".join(
+            [
+                f"{self.__typename__} {{",
+                "  [{input(t), output(t-1)} -> (1) -> (2) -> (3) -> output(t)]",
+                "  (1):  {",
+                "    input(t)",
+                f"      |`-> (t==0): {text(self.startModule, '    |    ')}",
+                f"      |`-> (t~=0): {text(self.inputModule, '    |    ')}",
+                "    output(t-1)",
+                f"      |`-> {text(self.feedbackModule, '      |    ')}",
+                "  }",
+                f"  (2): {text(self.mergeModule, '  ')}",
+                f"  (3): {text(self.transferModule, '  ')}",
+                "}",
+            ]
+        )

@@ -1,0 +1,184 @@
+"""Whole sequences: a module or a criterion applied to each step of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.containers import Container, Decorator
+from t7compat.nn.criterion import Criterion
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import describe
+from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
+from t7compat.table import Table, map_leaves
+
+Tensor = torch.Tensor
+
+
+class AbstractSequencer(Container):
+    """The base of modules that take a whole sequence at each forward."""
+
+    _remember: str | None = None
+
+    def maxBPTTstep(self, rho: int) -> None:
+        """Do nothing: the length of the sequence decides."""
+
+    def remember(self, remember: str | None = None) -> Any:
+        """Let the memory go on from one forward to the next: "both" (when nothing is given), "train", "eval",
+        "neither".
+        """
+        choices = ("both", "eval", "train", "neither")
+        if remember is not None and remember not in choices:
+            raise InputError(
+                f"{self.__typename__}.remember: expected one of {', '.join(choices)}, got {remember!r}"
+            )
+        self._remember = remember or "both"
+        return self
+
+    def hasMemory(self) -> bool:
+        """Whether the memory goes on in the present mode."""
+        return self._remember in ("both", "eval" if self.train is False else "train")
+
+    def sharedClone(
+        self, shareParams: bool = True, shareGradParams: bool = True, stepClone: bool = False
+    ) -> Any:
+        return super().sharedClone(shareParams, shareGradParams)
+
+
+class Sequencer(AbstractSequencer):
+    """Applies a module to each step of a sequence; one that is not recurrent is put into a Recursor.
+
+    A table of T steps -> a table of T outputs; a tensor (T, ...) -> a tensor (T, ...).  Each forward is a new
+    sequence, unless `remember` says otherwise.
+    """
+
+    __str__ = Decorator.__str__
+
+    def __init__(self, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise InputError(f"nn.Sequencer: expected a module, got {describe(module)}")
+        super().__init__()
+        self.module = module if isinstance(module, AbstractRecurrent) else Recursor(module)
+        self.modules = Table(self.module)
+        self.output, self._output, self.tableoutput, self.tablegradInput = Table(), Table(), Table(), Table()
+        self.dpnn_mediumEmpty = Table("output", "gradInput", "momGradParams", "dpnn_input", "_output")
+        self._remember = "neither"
+
+    def updateOutput(self, input: Any) -> Any:
+        steps = steps_of(input, "input")
+        self.module.maxBPTTstep(len(steps))
+        if not self.hasMemory():
+            self.module.forget()
+        outputs = [self._step(t, self.module.updateOutput, step) for t, step in enumerate(steps, 1)]
+        self.output = self.tableoutput = Table(*outputs)
+        if isinstance(input, Tensor):
+            self.output = torch.stack(outputs)
+        return self.output
+
+    def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
+        return self._backward(self.module.backward, input, gradOutput, scale)
+
+    def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
+        return self._backward(self.module.updateGradInput, input, gradOutput)
+
+    def accGradParameters(self, input: Any, gradOutput: Any, scale: float = 1) -> None:
+        for t, step, gradient in reversed(matched(input, gradOutput, "gradOutput")):
+            self._step(t, self.module.accGradParameters, step, gradient, scale)
+
+    def accUpdateGradParameters(self, input: Any, gradOutput: Any, lr: float) -> None:
+        """Not there in rnn either: the gradients of all steps are needed before the parameters move."""
+        raise InputError(
+            f"{self.__typename__}.accUpdateGradParameters is not implemented; use accGradParameters"
+        )
+
+    def _backward(self, method: Any, input: Any, gradOutput: Any, *scale: float) -> Any:
+        steps = matched(input, gradOutput, "gradOutput")
+        gradients = [self._step(t, method, step, gradient, *scale) for t, step, gradient in reversed(steps)][
+            ::-1
+        ]
+        self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
+        return self.gradInput
+
+    def _step(self, t: int, method: Any, *arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except InputError as error:
+            error.within(f"in step {t} of {self.__typename__}")
+            raise
+
+    def training(self) -> None:
+        if self.train is False:
+            self.forget()
+        super().training()
+
+    def evaluate(self) -> None:
+        if self.train is not False:
+            self.forget()
+        super().evaluate()
+
+    def clearState(self) -> Any:
+        self.tableoutput, self.tablegradInput, self._output = Table(), Table(), Table()
+        return super().clearState()
+
+
+class SequencerCriterion(Criterion):
+    """The sum of a criterion's losses over the steps of a sequence, or (`sizeAverage`) their mean.
+
+    Tables of T steps, or tensors (T, ...), for the input and the target.  Each step has a clone of the
+    criterion.
+    """
+
+    def __init__(self, criterion: Criterion, sizeAverage: bool | None = False) -> None:
+        super().__init__(criterion=criterion, sizeAverage=bool(sizeAverage), clones=Table())
+        self.gradInput = Table()
+
+    def getStepCriterion(self, step: int) -> Criterion:
+        """The criterion of a step."""
+        if self.clones[step] is None:
+            self.clones[step] = self.criterion.clone()
+        return self.clones[step]
+
+    def updateOutput(self, input: Any, target: Any) -> Any:
+        steps = matched(input, target, "target")
+        self.output = sum(self._step(t, "forward", x, y) for t, x, y in steps) / (
+            len(steps) if self.sizeAverage else 1
+        )
+        return self.output
+
+    def updateGradInput(self, input: Any, target: Any) -> Any:
+        steps = matched(input, target, "target")
+        gradients = [self._step(t, "backward", x, y) for t, x, y in steps]
+        if self.sizeAverage:
+            gradients = [map_leaves(lambda gradient: gradient / len(steps), g) for g in gradients]
+        self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
+        return self.gradInput
+
+    def _step(self, t: int, method: str, *arguments: Any) -> Any:
+        try:
+            return getattr(self.getStepCriterion(t), method)(*arguments)
+        except InputError as error:
+            error.within(f"in step {t} of {self.__typename__}")
+            raise
+
+
+def steps_of(value: Any, name: str) -> list[Any]:
+    """The steps of a sequence: a table of them, or a tensor whose first dimension is time."""
+    if isinstance(value, Tensor) and value.dim() > 0:
+        return list(value.unbind(0))
+    if isinstance(value, Table | list | tuple):
+        return list(value)
+    raise InputError(f"expected a table or tensor of steps as {name}, got {describe(value)}")
+
+
+def matched(input: Any, other: Any, name: str) -> list[tuple[int, Any, Any]]:
+    """The steps of the input beside those of a target or gradient, with their numbers."""
+    steps, others = steps_of(input, "input"), steps_of(other, name)
+    if isinstance(input, Tensor) and not isinstance(other, Tensor):
+        raise InputError(f"expected a tensor as {name}, since the input is one, got {describe(other)}")
+    if len(steps) != len(others):
+        raise InputError(
+            f"expected {len(steps)} steps of {name}, as many as there are of input, got {len(others)}"
+        )
+    return list(zip(range(1, len(steps) + 1), steps, others, strict=True))
