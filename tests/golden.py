@@ -1,0 +1,94 @@
+"""The golden data written by the real Torch7: where it is, and the one comparison."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t7compat import Table, TorchObject, dumps, load, loads
+from t7compat.table import type_name, walk
+
+GOLDEN = Path(os.environ.get("T7COMPAT_GOLDEN", Path(__file__).parents[1] / "fixtures" / "golden"))
+
+TOLERANCES = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 1e-2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One entry of a golden file."""
+
+    area: str
+    stem: str
+    name: str
+    position: int
+
+    def __str__(self) -> str:
+        return f"{self.area}/{self.stem}/{self.name}"
+
+    def load(self) -> Table:
+        """The case, fresh: what a test does to it is seen by no other."""
+        return loads(_saved(self))
+
+
+@functools.cache
+def _file(path: Path) -> Any:
+    return load(path)
+
+
+@functools.cache
+def _saved(case: Case) -> bytes:
+    """The case alone, as a file: quicker to load than all cases of its class."""
+    return dumps(_file(GOLDEN / case.area / f"{case.stem}.t7")[case.position])
+
+
+@functools.cache
+def cases(area: str) -> tuple[Case, ...]:
+    """All cases of an area: files that hold a list of tables with a name."""
+    return tuple(
+        Case(area, path.stem, str(case.name or position), position)
+        for path in sorted((GOLDEN / area).glob("*.t7"))
+        for position, case in enumerate(_file(path), 1)
+        if isinstance(case, Table)
+    )
+
+
+def unknown_classes(value: Any) -> list[str]:
+    """The Torch classes in a nested value that t7compat does not have."""
+    return sorted({type_name(found) for found, _ in walk(value) if isinstance(found, TorchObject)})
+
+
+def same(got: Any, want: Any, where: str = "value") -> None:
+    """Raise AssertionError unless `got` is what Torch7 has: types, shapes, structure and numbers."""
+    if isinstance(want, torch.Tensor):
+        assert isinstance(got, torch.Tensor), f"{where}: {type_name(got)}, Torch7 has a tensor"
+        assert got.dtype == want.dtype, f"{where}: {got.dtype}, Torch7 has {want.dtype}"
+        assert got.numel() == want.numel() == 0 or got.shape == want.shape, (
+            f"{where}: size {got.shape}, not {want.shape}"
+        )
+        got = got.detach().cpu()
+        if not want.is_floating_point():
+            assert torch.equal(got, want), f"{where}: values differ"
+            return
+        tolerance = TOLERANCES[want.dtype]
+        scale = want[want.isfinite()].abs().max().item() if want.isfinite().any() else 0.0
+        torch.testing.assert_close(
+            got, want, rtol=tolerance, atol=tolerance * 1e-2 + tolerance * 1e-1 * scale, equal_nan=True,
+            msg=lambda text: f"{where}: {text}",
+        )  # fmt: skip
+    elif isinstance(want, Table):
+        assert isinstance(got, Table), f"{where}: {type_name(got)}, Torch7 has a table"
+        for key, value in want.items():
+            same(got[key], value, f"{where}[{key!r}]")
+        assert got.size() == want.size(), f"{where}: {got.size()} entries, Torch7 has {want.size()}"
+    elif isinstance(want, int | float) and not isinstance(want, bool):
+        assert isinstance(got, int | float), f"{where}: {type_name(got)}, Torch7 has the number {want}"
+        torch.testing.assert_close(
+            float(got), float(want), rtol=1e-6, atol=1e-8, equal_nan=True, msg=f"{where}: {got}, not {want}"
+        )
+    else:
+        assert got == want, f"{where}: {got!r}, Torch7 has {want!r}"
