@@ -3,7 +3,8 @@
 The keys are "area/file/case" for all checks of a case, "area/file/case:check" for one of them.
 """
 
-_LATER = "in Torch7 the gradient of masked samples reaches the last layer inside; here only a single layer yet"
+_LATER = "in Torch7 the gradient of masked samples reaches the last layer inside; here only a lone layer"
+_OLD_FIELDS = "old fields get their new form, of which the text is, when a file is loaded, not at a forward"
 _DROPOUT = "the fourth argument of Dropout has another meaning in rnn than in nn; here it has that of nn"
 _BATCH_OF_ONE = "Torch7 gives the gradient of a single sample a batch dimension that the sample does not have"
 _BY_HAND = "written by hand: Torch7 itself would save it with other bytes, as we do"
@@ -19,8 +20,9 @@ DEVIATIONS: dict[str, str] = {
     "serialization/nn_gpu_module:from_torchfile": _OWN_LAYOUT,
     "nn/BatchNormalization/evaluate_single": _BATCH_OF_ONE,
     "nn/SpatialBatchNormalization/evaluate_3d": _BATCH_OF_ONE,
-    "nn/SpatialConvolution/old_padding_field:text": "old fields get their new form when a file is loaded, not "
-    "at the first forward, and the text is that of the new form",
+    "nn/SpatialConvolution/old_padding_field:text": _OLD_FIELDS,
+    "models/old_conv_no_pad/old_conv_no_pad:text": _OLD_FIELDS,
+    "models/old_conv_padding/old_conv_padding:text": _OLD_FIELDS,
     "rnn/Dropout/busy:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/inplace:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/lazy:constructor_sets_the_fields_of_torch7": _DROPOUT,

@@ -52,6 +52,7 @@ def cases(area: str) -> tuple[Case, ...]:
     return tuple(
         Case(area, path.stem, str(case.name or position), position)
         for path in sorted((GOLDEN / area).glob("*.t7"))
+        if isinstance(_file(path), Table)
         for position, case in enumerate(_file(path), 1)
         if isinstance(case, Table)
     )
@@ -84,7 +85,7 @@ def same(got: Any, want: Any, where: str = "value") -> None:
         assert isinstance(got, Table), f"{where}: {type_name(got)}, Torch7 has a table"
         for key, value in want.items():
             same(got[key], value, f"{where}[{key!r}]")
-        assert got.size() == want.size(), f"{where}: {got.size()} entries, Torch7 has {want.size()}"
+        assert set(got.keys()) == set(want.keys()), f"{where}: {got}, Torch7 has {want}"
     elif isinstance(want, int | float) and not isinstance(want, bool):
         assert isinstance(got, int | float), f"{where}: {type_name(got)}, Torch7 has the number {want}"
         torch.testing.assert_close(

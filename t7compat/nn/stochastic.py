@@ -28,7 +28,7 @@ class Dropout(Module):
     """
 
     scratch = ("noise",)
-    v2: bool = True
+    v2 = False  # files without the field are of version 1
     stochastic_inference = False
     lazy: bool | None = None
     mono = False
