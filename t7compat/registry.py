@@ -8,7 +8,7 @@ table in the file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Class = TypeVar("Class", bound=type)
 
@@ -17,7 +17,6 @@ _classes: dict[str, type] = {}
 
 def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Class]:
     """Class decorator: objects of the Torch class `typename` are instances of the decorated class.
-
 
         @t7compat.register("my.Layer")
         class Layer(nn.Module): ...
@@ -53,8 +52,3 @@ def names(package: str) -> list[str]:
     """The registered class names of one package, without its prefix: names("nn") has "Linear"."""
     prefix = package + "."
     return sorted(name.removeprefix(prefix) for name in _classes if name.startswith(prefix))
-
-
-def typename(value: Any) -> str | None:
-    """The Torch class name of an instance of a registered class; None for anything else."""
-    return value.__typename__ if hasattr(type(value), "__typename__") else None

@@ -1,4 +1,4 @@
-"""Lua's table, and walks over nested values.
+"""Lua's table, and nested values made of it.
 
 `Table` is the one composite value of Lua: a list, a record, or both.  It keeps its entries in the order in
 which they were set (for a loaded table: the order of the file), looks keys up as Lua does, and counts from
@@ -7,26 +7,15 @@ which they were set (for a loaded table: the order of the file), looks keys up a
 
 from __future__ import annotations
 
-import copy
 import functools
 import reprlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, ValuesView
+from typing import Any
 
 import torch
 
 from t7compat.errors import InputError
-from t7compat.tensortypes import type_of
-
-
-class Truth:
-    """Stands for true or false as a key: Python's dict takes True for 1, Lua does not."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: bool) -> None:
-        self.value = value
-
+from t7compat.nested import Truth, copy_graph, entries, to_text, type_name
 
 _TRUTHS = {True: Truth(True), False: Truth(False)}
 
@@ -57,42 +46,46 @@ class Table:
     `t["insert"]`.
     """
 
-    __slots__ = ("__border", "__entries", "__weakref__")
-    __border: int
-    __entries: dict[Any, Any]
+    __slots__ = ("__border__", "__entries__", "__weakref__")
+    __border__: int
+    __entries__: dict[Any, Any]
+
+    def __new__(cls, /, *values: Any, **named: Any) -> Any:
+        table = super().__new__(cls)
+        _set_entries(table, {})
+        _set_border(table, 0)
+        return table
 
     def __init__(self, /, *values: Any, **named: Any) -> None:
-        entries: dict[Any, Any] = {}
-        n = 0
+        entries, n = self.__entries__, 0
         for n, value in enumerate(values, 1):
             if value is not None:
                 entries[n] = value
         for name, value in named.items():
             if value is not None:
                 entries[name] = value
-        _set_entries(self, entries)
         _set_border(self, n)
 
     # ---- access
 
     def __getitem__(self, key: Any) -> Any:
-        return self.__entries.get(key if type(key) is str or type(key) is int else stored_key(key))
+        return self.__entries__.get(key if type(key) is str or type(key) is int else stored_key(key))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) is not str and type(key) is not int:
             key = stored_key(key)
         if value is None:
-            self.__entries.pop(key, None)
+            self.__entries__.pop(key, None)
         else:
-            self.__entries[key] = value
+            self.__entries__[key] = value
 
     def __delitem__(self, key: Any) -> None:
-        self.__entries.pop(stored_key(key), None)
+        self.__entries__.pop(stored_key(key), None)
 
     def __getattr__(self, name: str) -> Any:
         if name[:2] == "__":  # a protocol of Python or numpy, which must see that the table does not have it
             raise AttributeError(f"Table has no {name}")
-        return self.__entries.get(name)
+        return self.__entries__.get(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
@@ -101,11 +94,11 @@ class Table:
         del self[name]
 
     def __contains__(self, key: Any) -> bool:
-        return stored_key(key) in self.__entries
+        return stored_key(key) in self.__entries__
 
     def __len__(self) -> int:
         """Lua's `#`: an n such that t[n] is there and t[n + 1] is not (0 if t[1] is not)."""
-        entries, n = self.__entries, self.__border
+        entries, n = self.__entries__, self.__border__
         while n and n not in entries:
             n -= 1
         while n + 1 in entries:
@@ -115,23 +108,19 @@ class Table:
 
     def __bool__(self) -> bool:
         """Whether there is any entry, named ones included."""
-        return bool(self.__entries)
+        return bool(self.__entries__)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.__entries.get(i) for i in range(1, len(self) + 1))
+        return (self.__entries__.get(i) for i in range(1, len(self) + 1))
 
     def keys(self) -> Iterator[Any]:
-        return (key.value if type(key) is Truth else key for key in self.__entries)
+        return (key.value if type(key) is Truth else key for key in self.__entries__)
 
-    def values(self) -> Iterable[Any]:
-        return self.__entries.values()
+    def values(self) -> ValuesView[Any]:
+        return self.__entries__.values()
 
     def items(self) -> Iterator[tuple[Any, Any]]:
-        return zip(self.keys(), self.__entries.values(), strict=True)
-
-    def size(self) -> int:
-        """The number of all entries, as `tablex.size` counts them."""
-        return len(self.__entries)
+        return zip(self.keys(), self.__entries__.values(), strict=True)
 
     # ---- Lua's table library
 
@@ -261,7 +250,7 @@ class Table:
 
     def is_list(self) -> bool:
         """Whether the keys are 1..n, and there is no other."""
-        return len(self) == len(self.__entries)
+        return len(self) == len(self.__entries__)
 
     def _named_entries(self) -> Iterator[tuple[Any, Any]]:
         n = len(self)
@@ -269,75 +258,8 @@ class Table:
 
 
 # Table has its own __setattr__; these set its slots
-_set_entries = Table.__dict__["_Table__entries"].__set__
-_set_border = Table.__dict__["_Table__border"].__set__
-
-
-# ---- nested values: tables, and objects whose attributes are the fields of a table
-
-
-def entries(value: Any) -> dict[Any, Any] | None:
-    """The dict behind a table or an instance of a registered class; None for anything else.
-
-    Changing it changes the value.  Boolean keys of a table have a private form in it.
-    """
-    if isinstance(value, Table):
-        return value._Table__entries  # type: ignore[attr-defined,no-any-return]
-    return getattr(value, "__dict__", None) if hasattr(type(value), "__typename__") else None
-
-
-def walk(
-    root: Any, visit: Callable[[Any], bool] = lambda value: True
-) -> Iterator[tuple[Any, dict[Any, Any]]]:
-    """Every table and object that can be reached from `root`, once, with its entries; depth first.
-
-
-    `visit(value)` says whether to go into a table or object; depth does not matter.
-    """
-    seen: set[int] = set()
-    pending = [root]
-    while pending:
-        value = pending.pop()
-        content = entries(value)
-        if content is None or id(value) in seen or not visit(value):
-            continue
-        seen.add(id(value))
-        yield value, content
-        pending.extend(reversed([x for pair in content.items() for x in pair if not isinstance(x, _PLAIN)]))
-
-
-_PLAIN = (str, int, float, torch.Tensor, Truth, type(None))
-
-
-def copy_graph(root: Any, memo: dict[int, Any] | None = None) -> Any:
-    """A deep copy of tables and objects: what was shared (storages too) or cyclic is so in the copy.
-
-
-    `memo` is that of `copy.deepcopy`, which this function extends: it does not recurse, so any depth will do.
-    """
-    memo = {} if memo is None else memo
-    pending: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
-
-    def begin(value: Any) -> Any:
-        if isinstance(value, str | int | float | Truth):
-            return value
-        content = entries(value)
-        if content is None or id(value) in memo:
-            return copy.deepcopy(value, memo)
-        kind = type(value)
-        arguments = value.__getnewargs__() if hasattr(kind, "__getnewargs__") else ()
-        memo[id(value)] = blank = kind.__new__(kind, *arguments)
-        if isinstance(value, Table):
-            blank.__init__()
-        pending.append((content, cast(dict[Any, Any], entries(blank))))
-        return blank
-
-    result = begin(root)
-    while pending:
-        source, target = pending.pop()
-        for key, value in source.items():
-            target[begin(key)] = begin(value)
-    return result
+_set_entries = Table.__dict__["__entries__"].__set__
+_set_border = Table.__dict__["__border__"].__set__
 
 
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
@@ -375,59 +297,6 @@ def leaves(value: Any) -> list[Any]:
     return [value]
 
 
-# ---- Lua's texts
-
-
-def type_name(value: Any) -> str:
-    """`torch.type(value)`: the class of an object or tensor, else Lua's type."""
-    if hasattr(type(value), "__typename__"):
-        return str(value.__typename__)
-    if isinstance(value, torch.Tensor):
-        return type_of(value).tensor
-    for kind, name in _LUA_TYPES:
-        if isinstance(value, kind):
-            return name
-    return "function" if callable(value) else type(value).__name__
-
-
-_LUA_TYPES = (
-    (type(None), "nil"),
-    (bool, "boolean"),
-    (int | float, "number"),
-    (str, "string"),
-    (Table, "table"),
-)
-
-
-def to_text(value: Any) -> str:
-    """Lua's `tostring` of a plain value: numbers with 14 digits, true, false, nil."""
-    if value is None or isinstance(value, bool):
-        return {None: "nil", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        return f"{value:.14g}"
-    return str(value)
-
-
-def path_step(key: Any) -> str:
-    """One step of the way to a value in nested tables, such as `.weight`, `[3]` or `["a b"]`."""
-    if isinstance(key, str):
-        return f".{key}" if key.isidentifier() else f'["{key}"]'
-    return f"[{to_text(key)}]" if isinstance(key, int | float) else f"[{type_name(key)}]"
-
-
-def path_text(keys: Iterable[Any]) -> str:
-    """The way through tables, as in `protos.rnn.modules[3].weight`; the middle of a long one is
-    missing.
-    """
-    steps = [path_step(key) for key in keys]
-    if len(steps) > 2 * _SHOWN_STEPS:
-        steps[_SHOWN_STEPS:-_SHOWN_STEPS] = [f" ...({len(steps) - 2 * _SHOWN_STEPS} more)... "]
-    return "".join(steps).removeprefix(".")
-
-
-_SHOWN_STEPS = 20
-
-
 _NESTING_LIMIT = 5  # of th's print
 
 
@@ -456,7 +325,7 @@ def _brief(value: Any) -> str:
     """A leaf inside a printed table."""
     if isinstance(value, str):
         return f'"{value}"'
+    kind = type_name(value).removeprefix("torch.")
     if isinstance(value, torch.Tensor):
-        size = "size: " + "x".join(map(str, value.shape)) if value.numel() else "empty"
-        return f"{type_of(value).tensor.removeprefix('torch.')} - {size}"
-    return to_text(value)
+        return f"{kind} - " + ("size: " + "x".join(map(str, value.shape)) if value.numel() else "empty")
+    return f"{kind} - size: {len(value)}" if kind.endswith("Storage") else to_text(value)

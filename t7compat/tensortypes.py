@@ -116,6 +116,11 @@ def new_tensor(*size: int) -> torch.Tensor:
     return torch.zeros(size or (0,), dtype=row.dtype, device=row.device)
 
 
+def whole_storage(tensor: torch.Tensor) -> torch.Tensor:
+    """All elements of the storage under a tensor, as a 1-D tensor that shares its memory."""
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(tensor.untyped_storage())
+
+
 def alias(tensor: torch.Tensor) -> torch.Tensor:
     """Another tensor object with the same memory, size and Torch type."""
     return tag(tensor.data, type_of(tensor))
