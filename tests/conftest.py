@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from deviations import DEVIATIONS
+from golden import Case, unknown_classes
+
+from t7compat import Table
 
 torch.set_num_threads(1)
 
@@ -13,3 +17,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture
+def data(case: Case, request: pytest.FixtureRequest) -> Table:
+    """The table of a golden case, unless it, or this check of it, is excluded."""
+    check = request.node.originalname.removeprefix("test_")
+    for key in (str(case), f"{case}:{check}"):
+        if key in DEVIATIONS:
+            pytest.skip(DEVIATIONS[key])
+    data = case.load()
+    if unknown := unknown_classes(data):
+        pytest.skip(f"t7compat has no {', '.join(unknown)}")
+    return data

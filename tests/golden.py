@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from t7compat import Table, TorchObject, dumps, load, loads
-from t7compat.table import type_name, walk
+from t7compat import Storage, Table, TorchObject, dumps, load, loads, nn
+from t7compat.nested import entries, path_step, type_name, walk
 
 GOLDEN = Path(os.environ.get("T7COMPAT_GOLDEN", Path(__file__).parents[1] / "fixtures" / "golden"))
 
@@ -81,11 +83,14 @@ def same(got: Any, want: Any, where: str = "value") -> None:
             got, want, rtol=tolerance, atol=tolerance * 1e-2 + tolerance * 1e-1 * scale, equal_nan=True,
             msg=lambda text: f"{where}: {text}",
         )  # fmt: skip
-    elif isinstance(want, Table):
-        assert isinstance(got, Table), f"{where}: {type_name(got)}, Torch7 has a table"
-        for key, value in want.items():
-            same(got[key], value, f"{where}[{key!r}]")
-        assert set(got.keys()) == set(want.keys()), f"{where}: {got}, Torch7 has {want}"
+    elif (content := entries(want)) is not None:
+        assert type_name(got) == type_name(want), f"{where}: {type_name(got)}, Torch7 has a {type_name(want)}"
+        found = entries(got) or {}
+        for key, value in content.items():
+            same(found.get(key), value, f"{where}{path_step(key)}")
+        assert found.keys() == content.keys(), f"{where}: {list(found)}, Torch7 has {list(content)}"
+    elif isinstance(want, Storage):
+        assert (type_name(got), list(got)) == (type_name(want), list(want)), f"{where}: {got}, not {want}"
     elif isinstance(want, int | float) and not isinstance(want, bool):
         assert isinstance(got, int | float), f"{where}: {type_name(got)}, Torch7 has the number {want}"
         torch.testing.assert_close(
@@ -93,3 +98,31 @@ def same(got: Any, want: Any, where: str = "value") -> None:
         )
     else:
         assert got == want, f"{where}: {got!r}, Torch7 has {want!r}"
+
+
+def over(area: str, *stems: str, having: str = "name") -> pytest.MarkDecorator:
+    """Run a test once for each case of these files that has an entry of this name."""
+    chosen = [c for c in cases(area) if c.stem in stems and c.load()[having] is not None]
+    return pytest.mark.parametrize("case", chosen, ids=str)
+
+
+def parameters(module: nn.Module) -> Table:
+    return (module.parameters() or (Table(), Table()))[0]
+
+
+def gradients(module: nn.Module) -> Table:
+    return (module.parameters() or (Table(), Table()))[1]
+
+
+def layout(tensors: Iterable[torch.Tensor]) -> Table:
+    """Where tensors lie in their storages, counted as in Torch7."""
+    places = [
+        {
+            "offset": tensor.storage_offset() + 1,
+            "size": list(tensor.shape),
+            "stride": list(tensor.stride()),
+            "storage_size": tensor.untyped_storage().nbytes() // tensor.element_size(),
+        }
+        for tensor in tensors
+    ]
+    return Table.from_python(places)

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from deviations import DEVIATIONS
-from golden import Case, cases, same, unknown_classes
+from golden import cases, gradients, parameters, same
 
 import t7compat
 from t7compat import Table, nn
+from t7compat.nested import walk
 from t7compat.nn.flatten import whole_storage
-from t7compat.table import map_leaves, walk
+from t7compat.table import map_leaves
 
 AREAS = ("nn", "rnn", "dpnn", "nngraph")
 
@@ -29,19 +29,6 @@ modules = over(lambda case: case.module is not None and case.output is not None 
 recurrents = over(lambda case: case.module is not None and case.rounds is not None)
 criterions = over(lambda case: case.criterion is not None)
 everything = over(lambda case: case.module is not None or case.criterion is not None)
-
-
-@pytest.fixture
-def data(case: Case, request: pytest.FixtureRequest) -> Table:
-    """The case's table, unless this check of it is excluded."""
-    check = request.node.originalname.removeprefix("test_")
-    for key in (str(case), f"{case}:{check}"):
-        if key in DEVIATIONS:
-            pytest.skip(DEVIATIONS[key])
-    data = case.load()
-    if unknown := unknown_classes(data):
-        pytest.skip(f"t7compat has no {', '.join(unknown)}")
-    return data
 
 
 def thing_of(data: Table) -> Any:
@@ -61,14 +48,6 @@ def prepared(data: Table) -> nn.Module:
     module.zeroGradParameters()
     seed(data.seed)
     return module
-
-
-def parameters(module: nn.Module) -> Table:
-    return (module.parameters() or (Table(), Table()))[0]
-
-
-def gradients(module: nn.Module) -> Table:
-    return (module.parameters() or (Table(), Table()))[1]
 
 
 # ---- modules

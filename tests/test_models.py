@@ -6,24 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from deviations import DEVIATIONS
-from golden import GOLDEN, Case, cases, same, unknown_classes
+from golden import GOLDEN, Case, cases, same
 
 import t7compat
 from t7compat import Table, nn
 
 models = pytest.mark.parametrize("case", cases("models"), ids=str)
-
-
-@pytest.fixture
-def data(case: Case, request: pytest.FixtureRequest) -> Table:
-    key = f"{case}:{request.node.originalname.removeprefix('test_')}"
-    if key in DEVIATIONS:
-        pytest.skip(DEVIATIONS[key])
-    data = case.load()
-    if unknown := unknown_classes(data):
-        pytest.skip(f"t7compat has no {', '.join(unknown)}")
-    return data
 
 
 def run(module: nn.Module, data: Table) -> None:
@@ -41,8 +29,8 @@ def run(module: nn.Module, data: Table) -> None:
 def same_gradients(got: list[torch.Tensor], want: list[Table]) -> None:
     """Compare the first elements and the sums, which the file has of each.
 
-    Gradients that cancel to zero, as that of a bias before a batch normalisation, differ by rounding errors of the
-    others' size.
+    Gradients that cancel to zero, as that of a bias before a batch normalisation, differ by rounding errors
+    of the others' size.
     """
     if not want:
         assert not got
@@ -54,7 +42,9 @@ def same_gradients(got: list[torch.Tensor], want: list[Table]) -> None:
         assert list(gradient.shape) == list(known.size), f"gradient {i}"
         numbers = [*flat[: len(known.first)].tolist(), flat.sum().item(), flat.abs().sum().item()]
         close = [tolerance * scale] * len(known.first) + [tolerance * scale * flat.numel()] * 2
-        for number, wanted, atol in zip(numbers, [*known.first, known.sum, known.abs_sum], close, strict=True):
+        for number, wanted, atol in zip(
+            numbers, [*known.first, known.sum, known.abs_sum], close, strict=True
+        ):
             assert number == pytest.approx(wanted, rel=tolerance, abs=atol), f"gradient {i}"
 
 
@@ -81,7 +71,9 @@ def test_evaluation(data: Table) -> None:
 
 
 @models
-@pytest.mark.parametrize(("variant", "field"), [("full", "evaluate_output_after"), ("clear", "evaluate_output_clear")])
+@pytest.mark.parametrize(
+    ("variant", "field"), [("full", "evaluate_output_after"), ("clear", "evaluate_output_clear")]
+)
 def test_after_use(case: Case, data: Table, variant: str, field: str) -> None:
     """Saved with all buffers, or after clearState, it goes on as it would in Torch7."""
     if data[field] is None:

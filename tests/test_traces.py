@@ -61,7 +61,11 @@ def test_every_loss_is_that_of_torch7(case: Case) -> None:
     if isinstance(trace.predictions, Table):
         windows = batches(trace.data, trace.config, trace.config.forget_every)
         model.evaluate()
-        same(Table(*[model.forward(x).clone() for x, _, _ in windows]), trace.predictions, "predictions of windows")
+        same(
+            Table(*[model.forward(x).clone() for x, _, _ in windows]),
+            trace.predictions,
+            "predictions of windows",
+        )
         model.training()
         first = trace.data.input.narrow(0, 0, trace.config.window)
         same(model.forward(first), trace.after_training_mode, "output after going back to training mode")

@@ -13,8 +13,8 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, describe, expect_table
-from t7compat.nn.tape import Tape, fork
+from t7compat.nn.shapes import axis, describe, expect_joinable, expect_table
+from t7compat.nn.tape import Tape, fork, label
 from t7compat.t7file.objects import LongStorage
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -23,9 +23,13 @@ Child = Callable[[Any], Any]
 
 
 class Container(Module):
-    """A list of modules, in the field `modules`.  Subclasses say how they work together."""
+    """A list of modules, in the field `modules`.
 
-    shares_input = False  # whether several children are given the same tensors
+    A subclass says in `compute(input, *children)` how they work together, and in `shares_input` whether
+    several of them are given the same tensors.
+    """
+
+    shares_input = False
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
@@ -33,10 +37,13 @@ class Container(Module):
 
     def add(self, module: Module) -> Any:
         """Append a module."""
-        if not isinstance(module, Module):
-            raise InputError(f"{self.__typename__}.add: expected a module, got {describe(module)}")
-        self.modules.insert(module)
+        self.modules.insert(self._expected(module))
         return self
+
+    def _expected(self, module: Any) -> Module:
+        if not isinstance(module, Module):
+            raise InputError(f"{self.__typename__}: expected a module, got {describe(module)}")
+        return module
 
     def get(self, index: int) -> Any:
         """The child at `index`, counted from 1; None if there is none."""
@@ -52,22 +59,34 @@ class Container(Module):
 
     def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
         try:
-            return tape.call(module, fork(input) if self.shares_input else input, module.is_opaque())
+            input = fork(input) if self.shares_input else input
+            return tape.call(module, input, tape.is_replay or module.is_opaque())
         except InputError as error:
-            which = "" if error.place else f" ({module})"
+            which = "" if error.place else f" ({label(module)})"
             error.within(f"in module {index} of {self.__typename__}{which}")
             raise
+
+    def explain(self, input: Any) -> None:
+        for index, module in enumerate(self.modules, 1):
+            if not isinstance(module, Module):
+                kind = f"{describe(module)}, which is no registered class"
+                raise InputError(f"expected a module at index {index}, got {kind}")
+        super().explain(input)
 
     def applyToModules(self, func: Callable[[Any], Any]) -> None:
         """Call `func` on each child."""
         for module in self.modules:
             func(module)
 
-    def zeroGradParameters(self) -> None:
-        self.applyToModules(lambda module: module.zeroGradParameters())
-
-    def updateParameters(self, learningRate: float) -> None:
-        self.applyToModules(lambda module: module.updateParameters(learningRate))
+    def affected(self, method: str, *arguments: Any) -> list[tuple[Any, Any]]:
+        """Those of all modules inside; the method of a module that has one of its own is called instead."""
+        pairs: list[tuple[Any, Any]] = []
+        for module in self.modules:
+            if method in vars(module) or getattr(type(module), method) is not getattr(Module, method):
+                getattr(module, method)(*arguments)
+            else:
+                pairs += module.affected(method, *arguments)
+        return pairs
 
     def training(self) -> None:
         self.applyToModules(lambda module: module.training())
@@ -92,7 +111,7 @@ class Container(Module):
 
     def parameters(self) -> tuple[Table, Table]:
         pairs = [pair for module in self.modules if (pair := module.parameters()) is not None]
-        weights, gradients = ([tensor for pair in pairs for tensor in pair[i].values()] for i in (0, 1))
+        weights, gradients = ([tensor for pair in pairs for tensor in pair[i]] for i in (0, 1))
         return Table(*weights), Table(*gradients)
 
     def clearState(self) -> Any:
@@ -122,7 +141,7 @@ class Sequential(Container):
         index = len(self.modules) + 1 if index is None else index
         if not 1 <= index <= len(self.modules) + 1:
             raise InputError("index should be contiguous to existing modules")
-        self.modules.insert(index, module)
+        self.modules.insert(index, self._expected(module))
         self._take_ends()
 
     def remove(self, index: int | None = None) -> None:
@@ -171,9 +190,13 @@ class Concat(Container):
     def __init__(self, dimension: int) -> None:
         super().__init__(dimension=dimension, outputSize=LongStorage())
 
-    def compute(self, input: Any, *children: Child) -> Any:
+    def compute(self, input: Any, *children: Child) -> torch.Tensor:
         outputs = [child(input) for child in children]
         return torch.cat(outputs, axis(self.dimension, outputs[0].dim()))
+
+    def explain(self, input: Any) -> None:
+        super().explain(input)
+        expect_joinable([module.output for module in self.modules], self.dimension)
 
 
 class ConcatTable(Container):
@@ -201,10 +224,15 @@ class Parallel(Container):
     def __init__(self, inputDimension: int, outputDimension: int) -> None:
         super().__init__(inputDimension=inputDimension, outputDimension=outputDimension)
 
-    def compute(self, input: Any, *children: Child) -> Any:
+    def compute(self, input: torch.Tensor, *children: Child) -> torch.Tensor:
         slices = input.unbind(axis(self.inputDimension, input.dim()))
         outputs = [child(x) for child, x in zip(children, slices, strict=False)]
         return torch.cat(outputs, axis(self.outputDimension, outputs[0].dim()))
+
+    def explain(self, input: Any) -> None:
+        super().explain(input)
+        count = input.shape[axis(self.inputDimension, input.dim())]
+        expect_joinable([module.output for module in self.modules][:count], self.outputDimension)
 
     def prepare(self, input: Any) -> None:
         if input.shape[axis(self.inputDimension, input.dim())] > len(self.modules):
@@ -237,6 +265,9 @@ class Decorator(Container):
 
     def compute(self, input: Any, child: Child) -> Any:
         return child(input)
+
+    def native(self) -> functools.partial[torch.nn.Module]:
+        return functools.partial(torch.nn.Sequential)
 
     def __str__(self) -> str:
         return f"{self.__typename__} @ {self.modules[1]}"

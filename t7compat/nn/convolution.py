@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from t7compat import mersenne
 from t7compat.nn.linear import spread
-from t7compat.nn.module import Module
+from t7compat.nn.module import Module, clear
 from t7compat.nn.shapes import expect, window
 from t7compat.tensortypes import new_tensor
 
@@ -62,6 +62,11 @@ class SpatialConvolution(Module):
         mersenne.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             mersenne.uniform_(self.bias, -bound, bound)
+
+    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
+        if type is not None:
+            clear(self, "finput", "fgradInput")
+        return super().type(type, tensorCache)
 
     def upgrade(self, version: int) -> None:
         """Files of 2014 and before have one `padding`, or none, and a weight of two dimensions."""

@@ -8,7 +8,7 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.luaobject import LuaObject
-from t7compat.nn.shapes import describe
+from t7compat.nn.shapes import FAULTS, refuse
 from t7compat.nn.tape import as_leaf, same
 from t7compat.table import leaves, map_leaves, to_tuples
 from t7compat.tensortypes import new_tensor
@@ -22,6 +22,17 @@ class Recorded(NamedTuple):
     input: Any
     target: Any
     loss: Tensor
+
+    def fits(self, input: Any, target: Any) -> bool:
+        """Whether the gradient for this input and target follows from the pass."""
+        return self.loss.requires_grad and same(self.input, input) and same(self.target, target)
+
+    def gradient(self) -> Any:
+        """The gradient of the loss with respect to the input."""
+        tensors = [leaf for leaf in leaves(self.input) if isinstance(leaf, Tensor) and leaf.requires_grad]
+        found = torch.autograd.grad(self.loss, tensors, retain_graph=True, allow_unused=True)
+        gradients = {id(leaf): gradient for leaf, gradient in zip(tensors, found, strict=True)}
+        return map_leaves(lambda leaf: _gradient(gradients.get(id(leaf)), leaf), self.input)
 
 
 class Criterion(LuaObject):
@@ -79,12 +90,10 @@ class Criterion(LuaObject):
         if type(self).compute is Criterion.compute:
             return None
         recorded = self.recorded
-        if recorded is None or not same(recorded.input, input) or not same(recorded.target, target):
-            recorded = self._record(input, target)
-        tensors = [leaf for leaf in leaves(recorded.input) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        found = torch.autograd.grad(recorded.loss, tensors, retain_graph=True, allow_unused=True)
-        gradients = {id(leaf): gradient for leaf, gradient in zip(tensors, found, strict=True)}
-        self.gradInput = map_leaves(lambda leaf: _gradient(gradients.get(id(leaf)), leaf), recorded.input)
+        if recorded is None or not recorded.fits(input, target):
+            with torch.enable_grad():
+                recorded = self._record(input, target)
+        self.gradInput = recorded.gradient()
         return self.gradInput
 
     def _record(self, input: Any, target: Any) -> Recorded:
@@ -93,12 +102,8 @@ class Criterion(LuaObject):
             try:
                 self.prepare(leaf, target)
                 return Recorded(leaf, target, self.compute(leaf, target))
-            except (RuntimeError, TypeError, IndexError, ValueError) as error:
-                if isinstance(error, InputError | torch.OutOfMemoryError):
-                    raise
-                self.explain(leaf, target)
-                message = f"{error} (input: {describe(leaf)}, target: {describe(target)})"
-                raise InputError(message) from error
+            except FAULTS as error:
+                refuse(error, self.explain, input=leaf, target=target)
         except InputError as error:
             error.within(str(self))
             raise

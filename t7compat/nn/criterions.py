@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.criterion import Criterion
-from t7compat.nn.shapes import describe, expect, like
+from t7compat.nn.shapes import describe, expect, expect_fit, like
 from t7compat.nn.transfer import LogSoftMax
 from t7compat.table import Table, map_leaves
 from t7compat.tensortypes import new_tensor
@@ -19,7 +19,15 @@ from t7compat.tensortypes import new_tensor
 Tensor = torch.Tensor
 
 
-class MSECriterion(Criterion):
+class Pointwise(Criterion, typename=""):
+    """The base of losses that compare element by element: the target must have as many as the input."""
+
+    def prepare(self, input: Any, target: Any) -> None:
+        expect(input)
+        expect_fit("target", target, input)
+
+
+class MSECriterion(Pointwise):
     """(x - t)^2, averaged (`sizeAverage`) or summed.  any shape, and a target of as many elements"""
 
     def __init__(self, sizeAverage: bool = True) -> None:
@@ -29,7 +37,7 @@ class MSECriterion(Criterion):
         return F.mse_loss(input, like(target, input), reduction="mean" if self.sizeAverage else "sum")
 
 
-class AbsCriterion(Criterion):
+class AbsCriterion(Pointwise):
     """|x - t|, averaged (`sizeAverage`) or summed.  any shape, and a target of as many elements"""
 
     def __init__(self, sizeAverage: bool = True) -> None:
@@ -41,7 +49,7 @@ class AbsCriterion(Criterion):
         return loss.mean() if self.sizeAverage else loss.sum()
 
 
-class BCECriterion(Criterion):
+class BCECriterion(Pointwise):
     """-(t log x + (1 - t) log(1 - x)) for x in [0, 1], times a weight for each column; averaged or summed.
 
     (n) or (batch, n), target alike.  As in Torch7, 1e-12 is added inside the logarithms.
@@ -56,25 +64,20 @@ class BCECriterion(Criterion):
         super().__init__(sizeAverage=sizeAverage, weights=weights)
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
-        target = like(target, input)
-        loss = -(torch.log(input + self.eps) * target + torch.log(1 - input + self.eps) * (1 - target))
+        x, target = input.detach(), like(target, input)
+        loss = -(torch.log(x + self.eps) * target + torch.log(1 - x + self.eps) * (1 - target))
+        # Torch7's own slope: that of the derivative, except where x is 0 or 1 and equals t, where it is 0
+        slope = (x - target) / ((1 - x + self.eps) * (x + self.eps))
+        loss = loss + slope * (input - x)
         loss = loss if self.weights is None else loss * self.weights
         return loss.mean() if self.sizeAverage else loss.sum()
 
     def prepare(self, input: Tensor, target: Tensor) -> None:
-        if input.numel() != target.numel():
-            raise InputError(
-                f"expected a target of as many elements, {describe(input)}, got {describe(target)}"
-            )
+        super().prepare(input, target)
+        if self.weights is not None:
+            expect(input, 1, 2, size=self.weights.numel())
         if not ((input >= 0) & (input <= 1)).all():
             raise InputError(f"expected input between 0 and 1, got {input.min():g} to {input.max():g}")
-
-    def updateGradInput(self, input: Tensor, target: Tensor) -> Tensor:
-        # Torch7's own formula: that of the derivative, except where x is 0 or 1 and equals t, where it is 0
-        gradient = (input - like(target, input)) / ((1 - input + self.eps) * (input + self.eps))
-        gradient = gradient / input.numel() if self.sizeAverage else gradient
-        self.gradInput = gradient if self.weights is None else gradient * self.weights
-        return self.gradInput
 
 
 class ClassNLLCriterion(Criterion):
@@ -116,7 +119,7 @@ class ClassNLLCriterion(Criterion):
         batch = 1 if input.dim() == 1 else len(input)
         if isinstance(target, Tensor):
             expect(target, 1, size=batch)
-        elif batch != 1:
+        elif batch != 1 or not isinstance(target, int | float):
             raise InputError(f"expected a target for each of {batch} samples, got {describe(target)}")
 
     def explain(self, input: Tensor, target: Any) -> None:

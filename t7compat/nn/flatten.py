@@ -5,14 +5,9 @@ from __future__ import annotations
 import torch
 
 from t7compat.errors import InputError
-from t7compat.tensortypes import new_tensor, tag, type_of
+from t7compat.tensortypes import new_tensor, tag, type_of, whole_storage
 
 Tensor = torch.Tensor
-
-
-def whole_storage(tensor: Tensor) -> Tensor:
-    """The storage under a tensor as a 1-D tensor that shares its memory."""
-    return tensor.data.as_strided((tensor.untyped_storage().nbytes() // tensor.element_size(),), (1,), 0)
 
 
 def flatten(tensors: list[Tensor], followers: list[Tensor]) -> Tensor:

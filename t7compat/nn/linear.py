@@ -93,12 +93,12 @@ class Add(Module):
             return input + bias[0]
         if input.shape == bias.shape:
             return input + bias
-        return like(input.reshape(len(input), -1) + bias.reshape(1, -1), input)
+        return like(input.flatten(1) + bias.flatten(), input)
 
     def prepare(self, input: Any) -> None:
-        expect(input, *range(1, 9))
+        expect(input, like=self.bias)
         size = self.bias.numel()
-        if not self.scalar and input.numel() != size and input[0].numel() != size:
+        if not (self.scalar or input.shape == self.bias.shape or input.numel() == len(input) * size):
             raise InputError(f"expected samples of {size} elements, got {describe(input)}")
 
     def reset(self, stdv: float | None = None) -> None:
@@ -117,6 +117,9 @@ class Mul(Module):
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
         return input * weight
+
+    def prepare(self, input: Any) -> None:
+        expect(input, like=self.weight)
 
     def reset(self, stdv: float | None = None) -> None:
         bound = spread(stdv, 1)
@@ -143,7 +146,14 @@ class CMul(Module):
             return input * like(weight, input)
         if input.dim() == weight.dim():
             return input * weight.expand_as(input)
-        return like(input.reshape(len(input), -1) * weight.reshape(1, -1), input)
+        return like(input.flatten(1) * weight.flatten(), input)
+
+    def prepare(self, input: Any) -> None:
+        expect(input, like=self.weight)
+
+    def explain(self, input: Any) -> None:
+        weight = f"the weight, {describe(self.weight)}, can be expanded"
+        raise InputError(f"expected a size to which {weight}, got {describe(input)}")
 
     def reset(self, stdv: float | None = None) -> None:
         bound = spread(stdv, self.weight.numel())

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from t7compat import registry
-from t7compat.nn.flatten import whole_storage
-from t7compat.table import Table, copy_graph, walk
-from t7compat.tensortypes import TensorType, convert, parse, tag, type_of
+from t7compat.nested import copy_graph, walk
+from t7compat.table import Table
+from t7compat.tensortypes import TensorType, convert, parse, tag, type_of, whole_storage
 
 
 class LuaObject:
     """An instance of a Torch class: its attributes are the fields of its table in a .t7 file, nothing else.
-
 
     A subclass inside this package stands for the Torch class "nn." + its own name, unless it gives another
     `typename` ("" for none); a user's class is known to files after `@t7compat.register("my.Layer")`.

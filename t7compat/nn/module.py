@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nested import copy_graph, walk
 from t7compat.nn.flatten import flatten
 from t7compat.nn.luaobject import LuaObject
+from t7compat.nn.shapes import describe, expect
 from t7compat.nn.stepping import Stepping
-from t7compat.nn.tape import Tape, gradient_name, same
-from t7compat.table import Table, copy_graph, walk
+from t7compat.nn.tape import Tape, add_all, gradient_name, same
+from t7compat.table import Table
 from t7compat.tensortypes import alias, default_type, new_tensor
 
-_USUAL_NAMES = ("weight", "bias")
-PROTOCOL = ("updateOutput", "updateGradInput", "accGradParameters", "backward")
+PROTOCOL = ("updateOutput", "updateGradInput", "accGradParameters", "accUpdateGradParameters", "backward")
 
 
 class Module(Stepping, LuaObject):
@@ -50,11 +51,16 @@ class Module(Stepping, LuaObject):
     _type: str
     _computes = False
     _is_opaque = True
+    _lists_parameters = False  # whether the class overrides `parameters`
+    _parameter_fields: tuple[tuple[str, str], ...] = ()  # names of the parameters and of their gradients
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._computes = cls.compute is not Module.compute
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
+        names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
+        cls._lists_parameters = cls.parameters is not Module.parameters
+        cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)
@@ -81,6 +87,8 @@ class Module(Stepping, LuaObject):
 
     def explain(self, input: Any) -> None:
         """Called when `compute` failed: raise InputError for what is too costly to look for every time."""
+        if self.compute.__annotations__.get("input") in ("Tensor", "torch.Tensor", torch.Tensor):
+            expect(input, like=next((getattr(self, name) for name in self.parameter_names), None))
 
     def passed_back(self) -> None:
         """Called after a gradient went back through the module, if it keeps state."""
@@ -126,8 +134,8 @@ class Module(Stepping, LuaObject):
     def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
         """`updateGradInput` and `accGradParameters` in one pass; the gradient with respect to the input.
 
-        `input` should be that of the last forward.  For another one the pass is run again first, with the
-        same random numbers.
+        `input` should be that of the last forward.  With another one, the modules that it reaches take their
+        derivatives there, and all others where their last forward was.
         """
         if self.is_opaque():
             self.updateGradInput(input, gradOutput)
@@ -154,9 +162,9 @@ class Module(Stepping, LuaObject):
             self.updateParameters(lr)
         else:  # the class adds to its gradient tensors: let these be the parameters
             fields = vars(self)
-            names = [name for name in self.parameter_names or _USUAL_NAMES if name in fields]
-            gradients = {gradient_name(name): fields.get(gradient_name(name)) for name in names}
-            fields.update((gradient_name(name), fields[name]) for name in names)
+            names = [(name, gradient) for name, gradient in self._parameter_fields if name in fields]
+            gradients = {gradient: fields.get(gradient) for _, gradient in names}
+            fields.update((gradient, fields[name]) for name, gradient in names)
             self.accGradParameters(input, gradOutput, -lr)
             fields.update(gradients)
 
@@ -185,17 +193,22 @@ class Module(Stepping, LuaObject):
 
     def own_parameters(self) -> Iterable[tuple[Any, Any]]:
         """The parameters, each with the tensor in which its gradient accumulates (None if there is none)."""
-        if type(self).parameters is not Module.parameters:  # a user's class
+        if self._lists_parameters or "parameters" in vars(self):
             pair = self.parameters()
-            return zip(pair[0].values(), pair[1].values(), strict=True) if pair else ()
+            return zip(*pair, strict=True) if pair else ()
+        return self._usual_parameters() if self._parameter_fields else ()
+
+    def _usual_parameters(self) -> list[tuple[Any, Any]]:
         fields = vars(self)
-        names = self.parameter_names or _USUAL_NAMES
-        present = [name for name in names if fields.get(name) is not None]
-        return [(fields[name], fields.get(gradient_name(name))) for name in present]
+        return [
+            (parameter, fields.get(gradient))
+            for name, gradient in self._parameter_fields
+            if (parameter := fields.get(name)) is not None
+        ]
 
     def parameters(self) -> tuple[Table, Table] | None:
         """The parameters and their gradients; None for a module without parameters."""
-        pairs = list(self.own_parameters())
+        pairs = self._usual_parameters()
         return (Table(*[p for p, _ in pairs]), Table(*[g for _, g in pairs])) if pairs else None
 
     def getParameters(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,32 +217,43 @@ class Module(Stepping, LuaObject):
         Shared parameters appear once.  Modules that are not among the children but share their parameters
         (clones over time) go on sharing them.
         """
-        pair = self.parameters() or (Table(), Table())
-        inner = [p for value, _ in walk(self) if isinstance(value, Module) and (p := value.parameters())]
+        modules = [value for value, _ in walk(self) if isinstance(value, Module)]
+        for module in modules:
+            module.tape = None  # its leaves stay where the parameters were
+        inner = [pair for module in modules if (pair := module.parameters())]
+        own = [_tensors(part) for part in self.parameters() or ((), ())]
         flat, gradients = (
-            flatten(list(pair[i].values()), [tensor for p in inner for tensor in p[i].values()])
-            for i in (0, 1)
+            flatten(own[i], [tensor for pair in inner for tensor in _tensors(pair[i])]) for i in (0, 1)
         )
-        if flat.numel() != gradients.numel():
+        places = [[tensor.storage_offset() for tensor in tensors] for tensors in own]
+        if flat.numel() != gradients.numel() or places[0] != places[1]:
             raise InputError("getParameters: check that you are sharing parameters and gradParameters alike")
         return flat, gradients
 
     def zeroGradParameters(self) -> None:
         """Set all gradients to zero."""
-        for _, gradient in self.own_parameters():
-            gradient.zero_()
+        gradients = [g for _, g in self.affected("zeroGradParameters") if g is not None]
+        if gradients:
+            torch._foreach_zero_(gradients)
 
     def updateParameters(self, learningRate: float) -> None:
         """One step of gradient descent: parameter -= learningRate * gradient."""
-        for parameter, gradient in self.own_parameters():
-            parameter.add_(gradient, alpha=-learningRate)
+        pairs = self.affected("updateParameters", learningRate)
+        add_all([pair for pair in pairs if pair[1] is not None], -learningRate)
+
+    def affected(self, method: str, *arguments: Any) -> Iterable[tuple[Any, Any]]:
+        """The parameters, with their gradients, that a method of this class is about to change."""
+        return self.own_parameters()
 
     def share(self, other: Module, *names: str) -> Any:
         """Let the tensors of these names be those of `other`."""
         for name in names:
-            if vars(self).get(name) is not None:
-                vars(self)[name].set_(vars(other)[name])
-                self.shared = other.shared = True
+            if vars(self).get(name) is None:
+                continue
+            if vars(other).get(name) is None:
+                raise InputError(f"share: expected a module with the field {name}, got {describe(other)}")
+            vars(self)[name].set_(vars(other)[name])
+            self.shared = other.shared = True
         return self
 
     def clone(self, *names: str) -> Any:
@@ -290,6 +314,10 @@ class Module(Stepping, LuaObject):
     def listModules(self) -> Table:
         """This module and all below it, parents first."""
         return Table(self, *[found for module in self.children() for found in module.listModules()])
+
+
+def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
+    return [value for value in values if value is not None]
 
 
 def clear(module: Module, *names: str) -> Any:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from t7compat import mersenne
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import expect
+from t7compat.nn.tape import Tape
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
@@ -18,7 +19,6 @@ Tensor = torch.Tensor
 
 class BatchNormalization(Module):
     """(x - mean) / sqrt(var + eps) * weight + bias, for each feature.  (batch, n) -> (batch, n)
-
 
     In training the statistics are those of the batch, and running ones are kept: new = (1 - momentum) * old +
     momentum * batch.  In evaluation, and for a batch of one, the running ones are used; a sample without
@@ -44,6 +44,7 @@ class BatchNormalization(Module):
     weight: Tensor | None = None
     bias: Tensor | None = None
     eps: float
+    momentum: float
 
     def __init__(
         self, nOutput: int, eps: float | None = None, momentum: float | None = None,
@@ -63,6 +64,15 @@ class BatchNormalization(Module):
         return F.batch_norm(
             input, self.running_mean, self.running_var, weight, bias, training, self.momentum, self.eps
         )  # fmt: skip
+
+    def trace(self, tape: Tape, input: Any) -> Any:
+        momentum = self.momentum
+        if tape.is_replay:  # the running statistics have this batch already
+            self.momentum = 0.0
+        try:
+            return super().trace(tape, input)
+        finally:
+            self.momentum = momentum
 
     def native(self) -> functools.partial[Any]:
         count, affine = self.running_mean.numel(), self.weight is not None

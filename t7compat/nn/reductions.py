@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, describe
+from t7compat.nn.shapes import axis
 
 Tensor = torch.Tensor
 
@@ -40,10 +37,6 @@ class Sum(Module):
         along = axis(self.dimension, input.dim(), self.nInputDims)
         keep = not self.squeeze or input.dim() == 1
         return input.mean(along, keep) if self.sizeAverage else input.sum(along, keep)
-
-    def prepare(self, input: Any) -> None:
-        if not 0 <= axis(self.dimension, input.dim(), self.nInputDims) < input.dim():
-            raise InputError(f"dimension {self.dimension} exceeds those of the input, {describe(input)}")
 
 
 class Mean(Sum):

@@ -6,13 +6,15 @@ batch.  The functions here translate; `compute` methods may call them, so they d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import torch
 
 from t7compat.errors import InputError
-from t7compat.table import Table, type_name
+from t7compat.nested import type_name
+from t7compat.table import Table
 
 # ---- used by compute
 
@@ -22,9 +24,12 @@ def axis(dimension: int, dims: int, nInputDims: int | None = None) -> int:
 
     Where a layer knows the dimensions `nInputDims` of a sample, one more means a batch, which comes first.
     """
-    if dimension < 0:
-        return dims + dimension
-    return dimension if nInputDims is not None and dims == nInputDims + 1 else dimension - 1
+    if dimension > 0 and nInputDims is not None and dims == nInputDims + 1:
+        dimension += 1
+    index = dims + dimension if dimension < 0 else dimension - 1
+    if not 0 <= index < dims:
+        raise IndexError(f"dimension {dimension} is out of the range of a {dims}-D tensor")
+    return index
 
 
 def position(index: int, count: int) -> int:
@@ -33,7 +38,7 @@ def position(index: int, count: int) -> int:
 
 
 def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """`x` in the shape of `other`.  Torch7's pointwise operations ask only for equal numbers of elements."""
+    """`x` in the shape of `other`, which has as many elements."""
     return x if x.shape == other.shape else x.reshape(other.shape)
 
 
@@ -63,23 +68,72 @@ def sizes(*size: Any) -> tuple[int, ...]:
 
 # ---- used to refuse wrong input
 
+# What a computation raises for what it cannot take
+FAULTS = (RuntimeError, TypeError, AttributeError, LookupError, ValueError, ArithmeticError)
 
-def expect(input: Any, *dims: int, size: int | None = None, at: int = -1) -> None:
-    """Raise InputError unless `input` has one of `dims` dimensions, and `size` elements along `at`."""
-    if not isinstance(input, torch.Tensor) or input.dim() not in dims or size not in (None, input.shape[at]):
-        wanted = " or ".join(f"{n}-D" for n in dims) + " tensor"
-        along = f"elements in dimension {at + 1}" if at >= 0 else "columns"
-        raise InputError(
-            f"expected a {wanted}{'' if size is None else f' with {size} {along}'}, got {describe(input)}"
-        )
+
+def refuse(error: Exception, explain: Callable[..., None] | None = None, **given: Any) -> NoReturn:
+    """Raise one of the FAULTS as an InputError that says what was given; one of our own errors as it is.
+
+    `explain` may know better what was wrong, and raise its own InputError.
+    """
+    if isinstance(error, InputError | torch.cuda.OutOfMemoryError):
+        raise error
+    if explain is not None:
+        try:
+            explain(*given.values())
+        except InputError:
+            raise
+        except FAULTS:
+            pass  # not even the explanation can cope: the first error has to do
+    values = ", ".join(f"{name}: {describe(value)}" for name, value in given.items())
+    raise InputError(f"{error} ({values})") from error
+
+
+def expect(
+    input: Any, *dims: int, size: int | None = None, at: int = -1, like: torch.Tensor | None = None
+) -> None:
+    """Raise InputError unless `input` is a tensor.
+
+    It must have one of `dims` dimensions (any, if none are given), `size` elements along the index `at`, and
+    be of the type of the tensor `like`.
+    """
+    if (
+        not isinstance(input, torch.Tensor)
+        or (dims and input.dim() not in dims)
+        or (size is not None and input.shape[at] != size)
+        or (isinstance(like, torch.Tensor) and input.dtype != like.dtype)
+    ):
+        shape = (" to " if len(dims) > 2 else " or ").join(f"{n}-D" for n in dims[:1] + dims[1:][-1:])
+        kind = "tensor" if like is None else type_name(like)
+        along = "" if at == -1 else f" in dimension {at + 1 if at >= 0 else at}"
+        count = "" if size is None else f"with {size} element{'s'[: size != 1]}{along}"
+        raise InputError(f"expected a {' '.join(filter(None, (shape, kind, count)))}, got {describe(input)}")
+
+
+def expect_fit(name: str, value: Any, other: torch.Tensor) -> None:
+    """Raise InputError unless `value` is a tensor of the type of `other`, and of as many elements.
+
+    Torch7's pointwise operations ask for no more; `like` makes the shapes equal.
+    """
+    if not isinstance(value, torch.Tensor) or value.dtype != other.dtype or value.numel() != other.numel():
+        raise InputError(f"{name}: expected {describe(other)}, got {describe(value)}")
 
 
 def expect_table(input: Any, least: int = 1) -> None:
     """Raise InputError unless `input` is a table with at least so many entries."""
     if not isinstance(input, tuple) or len(input) < least:
-        raise InputError(
-            f"expected a table with {least} entr{'y' if least == 1 else 'ies'} or more, got {describe(input)}"
-        )
+        wanted = f" with {least} entr{'y' if least == 1 else 'ies'} or more" if least else ""
+        raise InputError(f"expected a table{wanted}, got {describe(input)}")
+
+
+def expect_joinable(parts: Any, dimension: int, nInputDims: int | None = None) -> None:
+    """Raise InputError unless `parts` are tensors that fit together along Lua's `dimension` (see `axis`)."""
+    if not parts or not all(isinstance(part, torch.Tensor) for part in parts):
+        raise InputError(f"expected tensors to join, got {describe(parts)}")
+    index = axis(dimension, parts[0].dim(), nInputDims)
+    if len({(*part.shape[:index], *part.shape[index + 1 :]) for part in parts}) > 1:
+        raise InputError(f"expected sizes that differ in dimension {dimension} only, got {describe(parts)}")
 
 
 def describe(value: Any) -> str:
@@ -87,8 +141,17 @@ def describe(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         size = f"of size {'x'.join(map(str, value.shape)) or '1'}" if value.numel() else "without elements"
         return f"{type_name(value)} {size}"
-    if isinstance(value, Table | dict):
-        return "{" + ", ".join(f"{key} = {describe(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, Table):
+        value = tuple(value) if value.is_list() else dict(value.items())
+    if isinstance(value, dict):
+        return _listed([f"{key} = {describe(v)}" for key, v in itertools.islice(value.items(), _SHOWN + 1)])
     if isinstance(value, tuple | list):
-        return "{" + ", ".join(map(describe, value)) + "}"
+        return _listed([describe(v) for v in value[: _SHOWN + 1]])
     return type_name(value)
+
+
+_SHOWN = 6
+
+
+def _listed(entries: list[str]) -> str:
+    return "{" + ", ".join([*entries[:_SHOWN], *["..."][: len(entries) - _SHOWN]]) + "}"

@@ -50,6 +50,10 @@ class Reshape(Module):
             return input.reshape(*self.size)
         return input.reshape(len(input), *self.size)
 
+    def explain(self, input: Any) -> None:
+        super().explain(input)
+        raise InputError(f"expected samples of {self.nelement} elements, got {describe(input)}")
+
     def __str__(self) -> str:
         return f"{self.__typename__}({'x'.join(map(str, self.size))})"
 
@@ -96,7 +100,7 @@ class View(Module):
     def prepare(self, input: Any) -> None:
         sample = input.shape[max(0, input.dim() - (self.numInputDims or input.dim())) :]
         if sample.numel() % self.numElements:
-            raise InputError(f"expected samples that fit {self}, got {describe(input)}")
+            raise InputError(f"expected a multiple of {self.numElements} elements, got {describe(input)}")
 
     def __str__(self) -> str:
         return f"{self.__typename__}({', '.join(map(str, self.size))})"

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.table import Table, copy_graph, walk
+from t7compat.nested import copy_graph, walk
+from t7compat.table import Table
 from t7compat.tensortypes import alias
 
 

@@ -10,6 +10,7 @@ import torch
 from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
+from t7compat.nn.shapes import expect
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
@@ -58,6 +59,7 @@ class Dropout(Module):
         return input if self.v2 or self.p == 0 else input * (1 - self.p)
 
     def prepare(self, input: Tensor) -> None:
+        expect(input, like=self.output)
         if self.p > 0 and (self.train or self.stochastic_inference) and (self.flag or not self.lazy):
             shape = (1, *input.shape[1:]) if self.mono else input.shape
             self.noise = mersenne.bernoulli_(input.new_empty(shape), 1 - self.p)

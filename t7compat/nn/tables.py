@@ -8,7 +8,16 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, describe, expect_table, flattened, like, position
+from t7compat.nn.shapes import (
+    axis,
+    describe,
+    expect_fit,
+    expect_joinable,
+    expect_table,
+    flattened,
+    like,
+    position,
+)
 from t7compat.t7file.objects import LongStorage
 from t7compat.table import Table
 
@@ -34,7 +43,6 @@ class SplitTable(Module):
 class JoinTable(Module):
     """The entries side by side along a dimension.  {(..., n, ...), (..., m, ...)} -> (..., n + m, ...)
 
-
     `nInputDims` is the number of dimensions of a sample: with one more, the dimension is counted from the
     second.
     """
@@ -49,6 +57,9 @@ class JoinTable(Module):
 
     def prepare(self, input: Any) -> None:
         expect_table(input)
+
+    def explain(self, input: Any) -> None:
+        expect_joinable(input, self.dimension, self.nInputDims)
 
 
 class SelectTable(Module):
@@ -69,7 +80,7 @@ class SelectTable(Module):
             else ()
         )
         if self.index not in known and not (isinstance(self.index, int) and -len(known) <= self.index < 0):
-            raise InputError(f"index {self.index} does not exist in the input {describe(input)}")
+            raise InputError(f"expected a table with an entry {self.index}, got {describe(input)}")
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.index})"
@@ -82,10 +93,10 @@ class NarrowTable(Module):
         super().__init__(offset=offset, length=length, output=Table(), gradInput=Table())
 
     def compute(self, input: tuple[Any, ...]) -> tuple[Any, ...]:
-        return input[self.offset - 1 : self.offset - 1 + self.length]
+        return input[max(self.offset - 1, 0) : max(self.offset - 1 + self.length, 0)]
 
     def prepare(self, input: Any) -> None:
-        expect_table(input, self.offset + self.length - 1)
+        expect_table(input, 0)
 
 
 class FlattenTable(Module):
@@ -109,7 +120,16 @@ class FlattenTable(Module):
         return super().clearState()
 
 
-class CAddTable(Module):
+class Pointwise(Module, typename=""):
+    """The base of layers that combine the entries element by element; they must have as many elements."""
+
+    def prepare(self, input: Any) -> None:
+        expect_table(input)
+        for i, value in enumerate(input, 1):
+            expect_fit(f"entry {i}", value, input[0])
+
+
+class CAddTable(Pointwise):
     """The sum of the entries, element by element.  {(...), (...), ...} -> (...)"""
 
     def __init__(self, inplace: bool | None = None) -> None:
@@ -121,11 +141,8 @@ class CAddTable(Module):
             total = total + like(other, total)
         return total
 
-    def prepare(self, input: Any) -> None:
-        expect_table(input)
 
-
-class CMulTable(Module):
+class CMulTable(Pointwise):
     """The product of the entries, element by element.  {(...), (...), ...} -> (...)"""
 
     def __init__(self) -> None:
@@ -136,6 +153,3 @@ class CMulTable(Module):
         for other in others:
             product = product * like(other, product)
         return product
-
-    def prepare(self, input: Any) -> None:
-        expect_table(input)

@@ -8,19 +8,24 @@ which are the `gradInput`s.
 The leaves are made with `.data`, not `detach()`: they share memory with the caller's tensors but not their
 version counters.  As in Torch7, a weight that is changed between forward and backward is used with its new
 value.
+
+A backward that no recorded pass fits (another input, a forward without gradients) does what Torch7 does in
+every backward: a *replay*, which takes the children with the outputs that their last forward has left them,
+and calls their own backward methods one by one.
 """
 
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.shapes import describe
+from t7compat.nested import path_step
+from t7compat.nn.shapes import FAULTS, describe, expect_fit, like, refuse
 from t7compat.table import Table, leaves, map_leaves, to_tuples
 
 if TYPE_CHECKING:
@@ -32,27 +37,25 @@ Tensor = torch.Tensor
 class Tape:
     """The graph of one forward pass; `input` and `output` are inside it, nested values as tuples."""
 
-    __slots__ = ("anchor", "calls", "input", "is_recorded", "is_replay", "output", "parameters", "sweep")
+    __slots__ = (
+        "calls", "chain", "input", "is_recorded", "is_replay", "module", "output", "parameters", "sweep",
+    )  # fmt: skip
 
     def __init__(
         self, module: Module, input: Any, *, as_child: bool = False, is_replay: bool = False
     ) -> None:
-        """Run `module` on `input`.
-
-        `as_child` says to respect what the module's class overrides of the protocol; `is_replay` not to
-        `prepare` any module, which would draw new random numbers.
-        """
-        self.is_replay, self.is_recorded = is_replay, torch.is_grad_enabled()
+        """Run `module` on `input`; `as_child` says to respect what its class overrides of the protocol."""
+        self.module, self.is_replay, self.is_recorded = module, is_replay, torch.is_grad_enabled()
         self.calls: list[tuple[Module, Any]] = []
         self.parameters: list[tuple[Module, str, Tensor]] = []
         self.sweep = Sweep()
-        self.anchor: Tensor | None = None
+        self.chain: list[Tensor] = []  # of all opaque calls, see `_Opaque`
         self.input = to_tuples(as_leaf, input)
         try:
             self.output = self.call(module, self.input, as_child and module.is_opaque())
         except InputError as error:
             if not error.place:
-                error.within(str(module))
+                error.within(label(module))
             raise
 
     # ---- forward
@@ -61,25 +64,24 @@ class Tape:
         """The output of a module on tensors of this graph: of its `compute`, or of its own `updateOutput`."""
         try:
             return _call_opaque(self, module, input) if as_opaque else module.trace(self, input)
-        except (RuntimeError, TypeError, IndexError, ValueError) as error:
-            if isinstance(error, InputError | torch.OutOfMemoryError):
-                raise
-            module.explain(input)
-            raise InputError(f"{error} (input: {describe(input)})") from error
+        except FAULTS as error:
+            refuse(error, module.explain, input=input)
 
     def leaf(self, module: Module, name: str) -> Tensor | None:
         """The parameter `name` of a module as a leaf of the graph; None if the module has none."""
         value = getattr(module, name)
         if value is None:
             return None
-        leaf: Tensor = value.data.requires_grad_(torch.is_grad_enabled())
+        leaf: Tensor = value.data.requires_grad_(self.is_recorded)
         self.parameters.append((module, name, leaf))
         return leaf
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
         self.calls.append((module, input))
-        module.output = output.data if isinstance(output, Tensor) else map_leaves(_data, output)
+        module.tape = None  # of a forward before this one
+        if not self.is_replay:
+            module.output = output.data if isinstance(output, Tensor) else map_leaves(_data, output)
         return output
 
     @property
@@ -99,30 +101,47 @@ class Tape:
         gradients are added to the gradient tensors of the parameters, or (`learningRate`) the parameters
         themselves are moved.
         """
-        vars(self.sweep).update(inputs=inputs, parameters=parameters, scale=scale, learningRate=learningRate)
-        outputs, seeds = self._seeds(gradOutput)
+        sweep = self.sweep
+        sweep.inputs, sweep.parameters, sweep.failed = inputs, parameters, None
+        sweep.scale, sweep.learningRate = scale, learningRate
         places = self._places() if inputs else {}
         targets = [*places.values()]
         if parameters:
             targets += [leaf for _, _, leaf in self.parameters]
-        if self.anchor is not None:
-            targets.append(self.anchor)
-        if not outputs or not targets:
-            gradients: tuple[Tensor | None, ...] = (None,) * len(targets)
-        else:
-            gradients = torch.autograd.grad(outputs, targets, seeds, retain_graph=True, allow_unused=True)
+        targets += self.chain[:1]
+        try:
+            gradients = self._gradients(gradOutput, targets)
+        except InputError as error:
+            self._locate(error)
+            raise
         if parameters:
             self._accumulate(gradients[len(places) :], scale, learningRate)
         return self._set_gradients(dict(zip(places, gradients, strict=False))) if inputs else None
 
-    def _seeds(self, gradOutput: Any) -> tuple[list[Tensor], list[Tensor]]:
-        """The outputs from which gradients flow, and their gradients."""
+    def _gradients(self, gradOutput: Any, targets: list[Tensor]) -> tuple[Tensor | None, ...]:
+        """The gradients with respect to some tensors of the graph."""
         pairs = [
-            (output, _fitted(gradient, output))
-            for output, gradient in _pairs(self.output, gradOutput)
-            if output.requires_grad and gradient is not None
+            (output, fitted(name, output, gradient))
+            for name, output, gradient in matched("gradOutput", self.output, gradOutput)
+            if output.requires_grad
         ]
-        return [output for output, _ in pairs], [gradient for _, gradient in pairs]
+        pairs += [(link, torch.zeros_like(link)) for link in self.chain[-1:]]
+        if not pairs or not targets:
+            return (None,) * len(targets)
+        outputs, seeds = zip(*pairs, strict=True)
+        try:
+            return torch.autograd.grad(outputs, targets, seeds, retain_graph=True, allow_unused=True)
+        except FAULTS as error:
+            refuse(error, gradOutput=gradOutput)
+
+    def _locate(self, error: InputError) -> None:
+        """Say where in the network an error of the backward pass arose."""
+        failed = self.sweep.failed
+        steps = failed and _way(self.module, failed)
+        if not error.place:
+            error.within(label(failed or self.module))
+        for step in reversed(steps or ()):
+            error.within(step)
 
     def _places(self) -> dict[int, Tensor]:
         """All tensors of the graph that some module was given, by identity."""
@@ -179,80 +198,95 @@ def gradient_name(name: str) -> str:
     return "grad" + name[0].upper() + name[1:]
 
 
-class Sweep(types.SimpleNamespace):
-    """What one backward pass is for: `inputs`, `parameters`, `scale`, `learningRate` as in `Tape.backward`.
+@dataclass(slots=True)
+class Sweep:
+    """What one backward pass is for: the options of `Tape.backward`, which opaque calls read.
 
-    Opaque calls read it.  It does not refer to the tape, which would make a cycle through the graph.
+    These leave in `failed` the module in which an error arose.  A sweep does not refer to its tape, which
+    would make a cycle through the graph.
     """
+
+    inputs: bool = True
+    parameters: bool = True
+    scale: float = 1
+    learningRate: float | None = None
+    failed: Module | None = None
 
 
 class OpaqueCall:
-    """A call of a module that overrides the protocol: its own methods are called, forward and backward."""
+    """A call of a module by its own methods, forward and backward."""
 
     __slots__ = ("input", "module", "output", "sweep")
 
-    def __init__(self, module: Module, input: Any, sweep: Sweep) -> None:
-        self.module, self.input, self.sweep = module, map_leaves(_data, input), sweep
-        self.output: Any = None
-
-    def forward(self) -> list[Tensor]:
-        self.output = self.module.updateOutput(self.input)
-        return _tensors(self.output)
+    def __init__(self, tape: Tape, module: Module, input: Any) -> None:
+        self.module, self.input, self.sweep = module, map_leaves(_data, input), tape.sweep
+        self.output = module.output if tape.is_replay else module.updateOutput(self.input)
+        if tape.is_replay and all(tensor.shape == (0,) for tensor in _tensors(self.output)):
+            raise InputError("expected a forward before backward")
 
     def backward(self, gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
+        """The gradients with respect to the tensors of the input, given those with respect to the output."""
         remaining = iter(gradients)
         gradOutput = map_leaves(lambda x: next(remaining) if isinstance(x, Tensor) else None, self.output)
+        try:
+            gradInput = self._gradInput(gradOutput)
+            return [
+                fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
+                for name, x, gradient in matched("gradInput", to_tuples(_data, self.input), gradInput)
+            ]
+        except FAULTS as error:
+            self.sweep.failed = self.module
+            refuse(error, gradOutput=gradOutput)
+
+    def _gradInput(self, gradOutput: Any) -> Any:
+        """What the module gives for a gradOutput, without the tensors that it leaves empty."""
         module, sweep = self.module, self.sweep
+        gradInput = None
         if not sweep.parameters:
-            module.updateGradInput(self.input, gradOutput)
+            gradInput = module.updateGradInput(self.input, gradOutput)
         elif sweep.inputs:
-            module.backward(self.input, gradOutput, sweep.scale)
+            gradInput = module.backward(self.input, gradOutput, sweep.scale)
         elif sweep.learningRate is None:
             module.accGradParameters(self.input, gradOutput, sweep.scale)
         else:
             module.accUpdateGradParameters(self.input, gradOutput, sweep.learningRate)
-        return self._fitted(module.gradInput)
-
-    def _fitted(self, gradInput: Any) -> list[Tensor | None]:
-        """A gradient for each tensor of the input; None where the module has left its gradInput empty."""
-        inputs, found = _tensors(self.input), _tensors(gradInput)
-        found = [gradient for gradient in found if gradient.numel()]
-        if not found:
-            return [None] * len(inputs)
-        if [gradient.shape for gradient in found] != [x.shape for x in inputs]:
-            raise InputError(
-                f"gradInput of {self.module}: expected {describe(self.input)}, got {describe(gradInput)}"
-            )
-        return [*found]
+        return map_leaves(
+            lambda x: x if isinstance(x, Tensor) and x.numel() else None,
+            module.gradInput if gradInput is None else gradInput,
+        )
 
 
 class _Opaque(torch.autograd.Function):
-    """Carries an OpaqueCall in the graph, of which the anchor makes it a part even for integer input."""
+    """Carries an OpaqueCall in the graph.
+
+    Beside its inputs and outputs it has those of a chain of empty tensors through all opaque calls, by which
+    autograd reaches each of them: for integer input too, and when nothing depends on the output.
+    """
 
     @staticmethod
-    def forward(ctx: Any, call: OpaqueCall, anchor: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: OpaqueCall, link: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.call = call
-        with torch.enable_grad():
-            outputs = tuple(output.data for output in call.forward())
+        outputs = tuple(output.data for output in _tensors(call.output))
         ctx.mark_non_differentiable(*(output for output in outputs if not output.is_floating_point()))
-        return outputs
+        return torch.empty_like(link), *outputs
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, link: Tensor, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             found = ctx.call.backward(gradients)
         needed = ctx.needs_input_grad[2:]
-        return None, None, *(gradient if need else None for gradient, need in zip(found, needed, strict=True))
+        return None, link, *(gradient if need else None for gradient, need in zip(found, needed, strict=True))
 
 
 def _call_opaque(tape: Tape, module: Module, input: Any) -> Any:
-    call = OpaqueCall(module, input, tape.sweep)
-    if not torch.is_grad_enabled():
-        call.forward()
+    call = OpaqueCall(tape, module, input)
+    if not tape.is_recorded:
         return to_tuples(_data, call.output)
-    if tape.anchor is None:
-        tape.anchor = torch.zeros(0, requires_grad=True)
-    outputs = iter(_Opaque.apply(call, tape.anchor, *_tensors(input)))  # type: ignore[no-untyped-call]
+    if not tape.chain:
+        tape.chain.append(torch.empty(0, requires_grad=True))
+    link, *found = _Opaque.apply(call, tape.chain[-1], *_tensors(input))  # type: ignore[no-untyped-call]
+    tape.chain.append(link)
+    outputs = iter(found)
     return to_tuples(lambda x: next(outputs) if isinstance(x, Tensor) else x, call.output)
 
 
@@ -293,28 +327,43 @@ def same(a: Any, b: Any) -> bool:
 
 def _equal(a: Any, b: Any) -> bool:
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        return a is b or bool(a == b)
+        return a is b or (type(a) is type(b) and bool(a == b))
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return False
     return (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) or torch.equal(a, b)
 
 
-def _pairs(output: Any, gradient: Any) -> Iterator[tuple[Tensor, Any]]:
-    """The tensors of an output, each with its gradient (None where the table of gradients has none)."""
-    if isinstance(output, Tensor):
-        yield output, gradient
-    elif isinstance(output, tuple | dict):
-        parts = dict(enumerate(output, 1)) if isinstance(output, tuple) else output
-        table = Table.from_python(gradient)
-        if not isinstance(table, Table) or table.size() > len(parts):
-            raise InputError(f"gradOutput: expected {describe(output)}, got {describe(gradient)}")
+def matched(name: str, value: Any, gradient: Any) -> Iterator[tuple[str, Tensor, Any]]:
+    """The tensors of a nested value, each with its gradient, or None where there is none."""
+    if isinstance(value, Tensor):
+        yield name, value, gradient
+    elif isinstance(value, tuple | dict):
+        parts = dict(enumerate(value, 1)) if isinstance(value, tuple) else value
+        table = Table() if gradient is None else Table.from_python(gradient)
+        if not isinstance(table, Table):
+            raise InputError(f"{name}: expected {describe(value)}, got {describe(gradient)}")
         for key, part in parts.items():
-            yield from _pairs(part, table[key])
+            yield from matched(name + path_step(key), part, table[key])
 
 
-def _fitted(gradient: Any, output: Tensor) -> Tensor:
-    """A gradient in the shape of its output.  As in Torch7, only the number of elements must agree."""
-    is_tensor = isinstance(gradient, Tensor)
-    if not is_tensor or gradient.dtype != output.dtype or gradient.numel() != output.numel():
-        raise InputError(f"gradOutput: expected {describe(output)}, got {describe(gradient)}")
-    return gradient if gradient.shape == output.shape else gradient.reshape(output.shape)
+def fitted(name: str, value: Tensor, gradient: Any) -> Tensor:
+    """A gradient in the shape of its tensor; InputError if it does not fit."""
+    expect_fit(name, gradient, value)
+    return like(gradient, value)
+
+
+def label(module: Any) -> str:
+    """A module in an error message: its text, or if that has several lines the name of its class."""
+    text = str(module)
+    return module.__typename__ if "\n" in text else text
+
+
+def _way(root: Module, module: Module) -> list[str] | None:
+    """The steps from one module down to another, as in error messages; None if there is no way."""
+    if root is module:
+        return []
+    for index, child in enumerate(root.children(), 1):
+        steps = _way(child, module)
+        if steps is not None:
+            return [f"in module {index} of {root.__typename__}", *steps]
+    return None

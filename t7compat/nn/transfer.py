@@ -17,7 +17,14 @@ Tensor = torch.Tensor
 Native = functools.partial[Any]
 
 
-class Sigmoid(Module):
+class Transfer(Module, typename=""):
+    """The base of the transfer functions: they take a tensor of their own type."""
+
+    def prepare(self, input: Any) -> None:
+        expect(input, like=self.output)
+
+
+class Sigmoid(Transfer):
     """1 / (1 + exp(-x)).  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -27,7 +34,7 @@ class Sigmoid(Module):
         return functools.partial(torch.nn.Sigmoid)
 
 
-class Tanh(Module):
+class Tanh(Transfer):
     """tanh x.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -37,7 +44,7 @@ class Tanh(Module):
         return functools.partial(torch.nn.Tanh)
 
 
-class HardTanh(Module):
+class HardTanh(Transfer):
     """x, but at least min_val and at most max_val.  any shape -> same shape
 
     Torch7 can overwrite the input (`inplace`); here the flag is kept, and the input is left alone.
@@ -60,7 +67,7 @@ class HardTanh(Module):
         return functools.partial(torch.nn.Hardtanh, self.min_val, self.max_val)
 
 
-class Threshold(Module):
+class Threshold(Transfer):
     """x where it is above `threshold`, else `val`.  any shape -> same shape"""
 
     def __init__(self, threshold: float = 1e-6, value: float = 0, inplace: bool = False) -> None:
@@ -111,8 +118,9 @@ class PReLU(Module):
         return F.prelu(batch, weight).reshape(input.shape)
 
     def prepare(self, input: Any) -> None:
+        expect(input, like=self.weight)
         if self.nOutputPlane:
-            expect(input, *range(1, 6), size=self.nOutputPlane, at=min(1, input.dim() - 1))
+            expect(input, size=self.nOutputPlane, at=min(1, input.dim() - 1))
 
     def native(self) -> Native:
         return functools.partial(torch.nn.PReLU, self.weight.numel())
@@ -125,7 +133,7 @@ class SoftMax(Module):
         return torch.softmax(input, (input.dim() + 1) % 2)
 
     def prepare(self, input: Tensor) -> None:
-        expect(input, 1, 2, 3, 4)
+        expect(input, 1, 2, 3, 4, like=self.output)
 
     def native(self) -> Native:
         return functools.partial(torch.nn.Softmax, dim=1)
@@ -138,7 +146,7 @@ class LogSoftMax(Module):
         return torch.log_softmax(input, (input.dim() + 1) % 2)
 
     def prepare(self, input: Tensor) -> None:
-        expect(input, 1, 2, 3, 4)
+        expect(input, 1, 2, 3, 4, like=self.output)
 
     def native(self) -> Native:
         return functools.partial(torch.nn.LogSoftmax, dim=1)

@@ -226,7 +226,6 @@ class LSTM(Cell):
 class FastLSTM(LSTM):
     """Long short-term memory without peepholes.  Shapes and options as for LSTM.
 
-
     i, g, f, o = W x + U h + b, of which g through tanh, the others through the sigmoid
     c' = f * c + i * g        h' = o * tanh(c')
     """

@@ -38,7 +38,7 @@ class Recurrence(Cell):
         self.typeTensor = new_tensor()
 
     def initial_state(self, input: Any) -> Any:
-        first = leaves(input)[0]
+        first: Any = next(iter(leaves(input)), None)
         expect(first, self.nInputDim, self.nInputDim + 1)
         batch = (len(first),) if first.dim() > self.nInputDim else ()
 

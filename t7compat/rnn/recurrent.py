@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nested import path_step
 from t7compat.nn.containers import Container, Decorator
 from t7compat.nn.module import Module, clear
+from t7compat.nn.shapes import describe, expect_fit, like
 from t7compat.nn.tape import Tape
 from t7compat.rnn.masking import MaskZero, TrimZero
 from t7compat.table import Table
@@ -60,7 +62,7 @@ class AbstractRecurrent(Container):
             module = self.recurrentModule.stepClone()
             if module is not self.recurrentModule:
                 self.sharedClones[step] = module
-                self.nSharedClone = self.sharedClones.size()
+                self.nSharedClone = len(self.sharedClones.values())
         return module
 
     def run_step(self, input: Any, *state: Any, module: Module | None = None) -> Any:
@@ -119,7 +121,7 @@ class AbstractRecurrent(Container):
 
     def recycle(self) -> None:
         """Let go of what lies more than `rho` steps back; its clone serves the next step."""
-        self.nSharedClone = self.nSharedClone or self.sharedClones.size()
+        self.nSharedClone = self.nSharedClone or len(self.sharedClones.values())
         old = self.step - max(self.rho + 1, self.nSharedClone)
         if self.sharedClones[self.step] is None:
             for table in (self.sharedClones, self._gradOutputs):
@@ -223,7 +225,6 @@ def _compacted(table: Table) -> Table:
 class Cell(AbstractRecurrent, typename=""):
     """A recurrent module with a hidden state, whose first part is its output: {x, state} -> state.
 
-
     `states` names, for each part of the state, the field that holds it for all steps, that of its gradients,
     and those by which the user replaces what comes before the first step and after the last one.
     """
@@ -231,7 +232,7 @@ class Cell(AbstractRecurrent, typename=""):
     states: tuple[tuple[str, str, str, str], ...] = (
         ("outputs", "gradOutputs", "userPrevOutput", "userNextGradOutput"),
     )
-    zeroTensor: Any
+    zeroTensor: Any = None
     userPrevOutput: Any = None
     userNextGradOutput: Any = None
 
@@ -287,11 +288,12 @@ class Cell(AbstractRecurrent, typename=""):
         return self.end_step(state[0])
 
     def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
+        tape = self.pass_of(step)
         later, *others = self.gradient_after(step)
         if sweep.get("inputs", True):
             self._gradOutputs[step] = added(gradOutput, later)
         total = self._gradOutputs[step]
-        gradients = self.pass_of(step).backward(Table(total, *others) if others else total, **sweep)
+        gradients = tape.backward(Table(total, *others) if others else total, **sweep)
         if gradients is None:
             return None
         gradInput, *before = gradients
@@ -303,11 +305,17 @@ def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def added(a: Any, b: Any) -> Any:
-    """The sum of two nested values of one structure."""
-    if isinstance(a, Tensor):
-        return a + b
-    return Table.from_items((key, added(value, b[key])) for key, value in Table.from_python(a).items())
+def added(gradOutput: Any, later: Any, name: str = "gradOutput") -> Any:
+    """The gradient given for a step and that from later steps, added."""
+    if isinstance(later, Tensor):
+        expect_fit(name, gradOutput, later)
+        return like(gradOutput, later) + later
+    parts = Table.from_python(gradOutput)
+    if not isinstance(parts, Table):
+        raise InputError(f"{name}: expected {describe(later)}, got {describe(gradOutput)}")
+    return Table.from_items(
+        (key, added(parts[key], value, name + path_step(key))) for key, value in later.items()
+    )
 
 
 class Recursor(AbstractRecurrent):

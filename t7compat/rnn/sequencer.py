@@ -165,7 +165,7 @@ class SequencerCriterion(Criterion):
 
 def steps_of(value: Any, name: str) -> list[Any]:
     """The steps of a sequence: a table of them, or a tensor whose first dimension is time."""
-    if isinstance(value, Tensor) and value.dim() > 0:
+    if isinstance(value, Tensor) and value.dim() > 0 and len(value) > 0:
         return list(value.unbind(0))
     if isinstance(value, Table | list | tuple):
         return list(value)
