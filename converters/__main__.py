@@ -1,0 +1,5 @@
+"""`python -m converters` is t7convert."""
+
+from converters.cli import main
+
+main()

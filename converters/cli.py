@@ -1,0 +1,191 @@
+"""The command t7convert."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from converters import tree
+from converters.conversion import convert, read
+from converters.report import Report
+from converters.source import printable
+from t7compat.errors import T7Error
+
+BAD_USAGE = 2
+INTERRUPTED = 130
+_LARGE = 100 * 2**20  # bytes: with larger files it is good to see that something goes on
+
+
+class Commands(click.Group):
+    """A group with the default command `convert`, whose errors are one line on stderr."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if not args or args[0] not in own | self.commands.keys():
+            args = ["convert", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the options of `convert` in the general help, too."""
+        commands = (self.commands["convert"], self)
+        options = {p.name: p for c in commands for p in c.get_params(ctx) if isinstance(p, click.Option)}
+        records = [record for option in options.values() if (record := option.get_help_record(ctx))]
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+        self.format_commands(ctx, formatter)
+
+    def main(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        """Run a command and exit with its status."""
+        args = sys.argv[1:] if args is None else list(args)
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        try:
+            sys.exit(super().main(args, **{**options, "standalone_mode": False}))
+        except BrokenPipeError:  # who reads the output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        except click.Abort:
+            sys.exit(INTERRUPTED)
+        except Exception as error:
+            if "--debug" in args:
+                raise
+            click.echo(f"t7convert: {printable(_message(error))}", err=True)
+            sys.exit(BAD_USAGE)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return f"{error.format_message()} (t7convert --help shows how it is used)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, T7Error):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+
+
+_debug = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show where in the program an error arose."
+)
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON (see docs/convert.md)."
+)
+_file = click.argument("file", type=click.Path(path_type=Path))
+
+
+@click.group(cls=Commands, options_metavar="[OPTIONS] FILE", subcommand_metavar="| inspect [OPTIONS] FILE")
+@click.version_option(package_name="t7compat")
+def main() -> None:
+    """Convert the networks in a .t7 file of Lua Torch7 to PyTorch, and prove that they give the same numbers.
+
+    For each network NAME.py (source text that needs only torch) and NAME.safetensors (weights) are written;
+    whatever else is in the file goes to NAME.json.  Then the written files are loaded in a fresh interpreter,
+    old and new network run on the same random input, and the largest difference is reported.  If the file
+    holds what the layers gave in the last forward pass of Torch7, each layer is compared with that, too.
+
+    \b
+    Examples:
+      t7convert model.t7                          write model.py, ... beside model.t7
+      t7convert model.t7 -o converted --force     write to a folder, replace what is there
+      t7convert model.t7 --input-shape 1x3x32x32  if no input is found that the network takes
+      t7convert inspect model.t7                  show what is in the file
+      t7convert ./inspect                         a file that has the name of a command
+
+    \b
+    Exit status:
+      0  fine
+      1  written, but something could not be converted or verified; it is named on stderr
+      2  nothing was written: bad usage, a bad file, or output that cannot be written
+      3  written, but a difference between old and new is larger than it may be
+    """
+
+
+@main.command("convert", short_help="Convert FILE; the default.")
+@_file
+@click.option(
+    "-o",
+    "--output",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write to DIR (default: where FILE is).",
+)
+@click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
+@click.option(
+    "--input-shape", metavar="SIZE", help="The size of the input, as in 3x4, or 3x4,3x5 for a table."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but what is wrong.")
+@_json
+@_debug
+def convert_command(
+    file: Path, output: Path | None, force: bool, input_shape: str | None, quiet: bool, as_json: bool
+) -> int:
+    """Convert the networks in FILE to PyTorch; `t7convert --help` says how."""
+    messages = Console(stderr=True, highlight=False, soft_wrap=True)
+    large = file.stat().st_size > _LARGE
+
+    def progress(what: str) -> None:
+        if large and not quiet:
+            messages.print(Text(printable(what) + " ...", style="dim"))
+
+    report = convert(file, output, force=force, input_shape=input_shape, progress=progress)
+    if as_json:
+        click.echo(json.dumps(report.as_dict(), indent=2))
+    elif not quiet:
+        out = Console(highlight=False, soft_wrap=True)
+        for line in _lines(report):
+            out.print(line)
+    for warning in report.warnings:
+        messages.print(Text(printable(warning), style="yellow"))
+    return report.status
+
+
+def _lines(report: Report) -> list[Text]:
+    """What was done, for people."""
+    lines = []
+    for network in report.networks:
+        place = f"{network.path}: " if network.path else ""
+        lines.append(Text(printable(f"{place}{network.parameters:,} parameters"), style="bold"))
+        lines += [Text(printable(line)) for line in network.tree.split("\n")]
+        lines += [Text(printable(line), style="green") for line in network.results]
+        lines += [Text(printable(f"wrote {Path(report.folder, name)}")) for name in network.files]
+    return lines + [Text(printable(f"wrote {Path(report.folder, name)}")) for name in report.files]
+
+
+@main.command("inspect", short_help="Show what is in FILE.")
+@_file
+@click.option(
+    "--depth", metavar="N", type=click.IntRange(0), default=100, help="Show N levels (default: 100)."
+)
+@_json
+@_debug
+def inspect_command(file: Path, depth: int, as_json: bool) -> int:
+    """Show the tree of a .t7 file: types, sizes, numbers of parameters, and what is shared.
+
+    `&1` marks a table or object that occurs several times, or the memory of several tensors.  Long tables are
+    abbreviated.
+
+    \b
+    Examples:
+      t7convert inspect model.t7
+      t7convert inspect model.t7 --depth 3
+      t7convert inspect model.t7 --json | jq '.rows[] | select(.type == "nn.Linear")'
+    """
+    root, notes = read(file)
+    found, sums = tree.rows(root, depth), tree.totals(root)
+    if as_json:
+        content = {"file": str(file), "totals": dataclasses.asdict(sums), "notes": notes}
+        click.echo(json.dumps({**content, "rows": [dataclasses.asdict(row) for row in found]}, indent=1))
+        return 0
+    for row in found:
+        click.echo(tree.line(row))
+    click.echo(f"{sums.parameters:,} parameters; {sums.bytes:,} bytes in {sums.storages:,} storages")
+    for note in notes:
+        click.echo(printable(note), err=True)
+    return 0

@@ -1,0 +1,130 @@
+"""Classes that a written file may contain: the text of those that it uses is copied into it.
+
+They depend on PyTorch alone.  A sequence is a tuple of steps, or a tensor whose first dimension is time; a
+layer over sequences gives back what it was given.
+"""
+
+# mypy: disable-error-code="no-untyped-call, override"
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Tensor = torch.Tensor
+
+
+class Missing(nn.Sequential):
+    """Stands for a layer that could not be converted, around those of its children: write its forward."""
+
+    def __init__(self, *children: nn.Module, layer: str) -> None:
+        super().__init__(*children)
+        self.layer = layer
+
+    def forward(self, input: Any) -> Any:
+        raise NotImplementedError(f"{self.layer} was not converted: write its forward")
+
+
+class TorchDropout(nn.Module):
+    """Dropout that scales in evaluation instead of in training, or that drops in evaluation as well."""
+
+    def __init__(self, p: float, scales_in_training: bool = True, always: bool = False) -> None:
+        super().__init__()
+        self.p, self.scales_in_training, self.always = p, scales_in_training, always
+
+    def forward(self, input: Tensor) -> Tensor:
+        output = F.dropout(input, self.p, self.training or self.always)
+        return output if self.scales_in_training else output * (1 - self.p)
+
+
+class EachStep(nn.Sequential):
+    """Applies its layers to each step of a sequence: a tuple of steps, or a tensor (steps, ...)."""
+
+    def forward(self, input: Any) -> Any:
+        outputs = tuple(map(super().forward, input))
+        return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
+
+
+class OneStep(nn.Sequential):
+    """A recurrent layer applied to one step, from its initial state."""
+
+    def forward(self, input: Any) -> Any:
+        return super().forward((input,))[0]
+
+
+class Transposed(nn.Sequential):
+    """Turns a tuple of sequences into a sequence of tuples, and back."""
+
+    def forward(self, input: Any) -> Any:
+        return tuple(zip(*input, strict=True))
+
+
+class OverSteps(nn.Sequential):
+    """Layers that take and give tuples of steps, for sequences that may be tensors, too."""
+
+    def forward(self, input: Any) -> Any:
+        outputs = super().forward(tuple(input))
+        return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
+
+
+class SequenceLSTM(nn.LSTM):
+    """nn.LSTM over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs)."""
+
+    def forward(self, input: Any) -> Any:
+        if isinstance(input, torch.Tensor):
+            return super().forward(input)[0]
+        return super().forward(torch.stack(input))[0].unbind()
+
+
+class PeepholeLSTM(nn.Module):
+    """LSTM with peepholes over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs).
+
+    The rows of the weights are those of the input gate, the forget gate, the new values and the output gate.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(input_size, 4 * hidden_size)
+        self.hidden = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        self.peephole = nn.Parameter(torch.zeros(3, hidden_size))  # to the input, forget and output gate
+
+    def forward(self, input: Any) -> Any:
+        outputs = []
+        products = self.input(input if isinstance(input, torch.Tensor) else torch.stack(input))
+        to_input, to_forget, to_output = self.peephole
+        h = c = torch.zeros_like(products[0].chunk(4, -1)[0])
+        for product in products:
+            i, f, g, o = (product + self.hidden(h)).chunk(4, -1)
+            i, f = torch.sigmoid(i + to_input * c), torch.sigmoid(f + to_forget * c)
+            c = f * c + i * torch.tanh(g)
+            h = torch.sigmoid(o + to_output * c) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs) if isinstance(input, torch.Tensor) else tuple(outputs)
+
+
+class Unrolled(nn.Sequential):
+    """Runs a network {x, state...} -> state over a sequence; the first part of the state is the output.
+
+    `sizes` are those of the parts of the state, without the batch, and `dims` is the number of dimensions of
+    a sample.
+    """
+
+    def __init__(self, step: nn.Module, sizes: tuple[tuple[int, ...], ...], dims: int = 1) -> None:
+        super().__init__(step)
+        self.sizes, self.dims = sizes, dims
+
+    def zeros(self, size: Any, batch: Any) -> Any:
+        if isinstance(size[0], tuple):
+            return tuple(self.zeros(part, batch) for part in size)
+        return next(self.parameters()).new_zeros(*batch, *size)
+
+    def forward(self, input: Any) -> Any:
+        outputs = []
+        state = self.zeros(self.sizes, input[0].shape[: input[0].dim() - self.dims])
+        for x in input:
+            state = super().forward((x, *state))
+            state = (state,) if len(self.sizes) == 1 else state
+            outputs.append(state[0])
+        return torch.stack(outputs) if isinstance(input, torch.Tensor) else tuple(outputs)

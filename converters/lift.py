@@ -1,0 +1,169 @@
+"""Lifting: the class of a written file that has the text of a Torch class's own `compute` as its `forward`.
+
+Parameters become `nn.Parameter`s, other fields that the text mentions become arguments of the constructor,
+and the children of a container become those of an `nn.Sequential`.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from typing import Any
+
+import torch
+
+from converters.text import (
+    Edit,
+    Unconvertible,
+    bracketed,
+    class_from,
+    define,
+    edited,
+    indented,
+    literal,
+    source_of,
+    span,
+)
+from t7compat.nn.containers import Container
+from t7compat.nn.module import Module
+from t7compat.t7file.objects import Storage
+from t7compat.table import Table
+
+_RENAMED = {"train": "training"}  # fields that every torch.nn.Module has under another name
+
+
+def lifted(module: Module) -> tuple[functools.partial[Any], dict[str, torch.Tensor]]:
+    """The call that makes the lifted layer of a module, and the layer's own tensors by name.
+
+    Raises Unconvertible if `compute` uses more than its arguments, plain fields, and what text.py can take
+    along.
+    """
+    kind: Any = type(module)
+    forward = _forward(kind)
+    values = {name: getattr(module, name, None) for name in (*kind.parameter_names, *forward.fields)}
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    cls, defaults = _written_class(kind, tuple(name for name in forward.fields if name in tensors))
+    options: dict[str, Any] = {f"{name}_size": tuple(value.shape) for name, value in tensors.items()}
+    for name in forward.fields:
+        if name not in tensors:
+            options[name] = plain(values[name], f"its field {name}", name in forward.indexed)
+    given = {n: value for n, value in options.items() if n not in defaults or value != defaults[n]}
+    return functools.partial(cls, **given), tensors
+
+
+def plain(value: Any, what: str, indexed: bool = False) -> Any:
+    """A field's value as the written source has it: sizes and lists as tuples."""
+    if isinstance(value, Storage) or (isinstance(value, Table) and value.is_list()):
+        if indexed:
+            raise Unconvertible(f"{what} is a list whose places count from 1")
+        return tuple(plain(entry, what) for entry in value)
+    if not isinstance(value, int | float | str | None):
+        raise Unconvertible(f"{what} is no plain value")
+    return value
+
+
+class _Forward:
+    """`compute` of a class as the text of a method `forward`.
+
+    `fields` are those that it mentions, parameters left out; `indexed` are those of which it takes elements.
+    """
+
+    def __init__(self, cls: Any) -> None:
+        self.fields: dict[str, None] = {}
+        self.indexed: set[str] = set()
+        source = source_of(cls.compute)
+        function = ast.parse(source).body[0]
+        assert isinstance(function, ast.FunctionDef)
+        if isinstance(function.body[-1], ast.Raise):
+            raise Unconvertible("it has no compute")
+        if function.decorator_list:
+            raise Unconvertible("its compute is decorated")
+        expressions = [
+            node for part in function.body for node in ast.walk(part) if isinstance(node, ast.expr)
+        ]
+        expressions.sort(key=span)
+        names = [node for node in expressions if isinstance(node, ast.Name)]
+        meanings = _meanings(cls, function.args)
+        changed = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
+        header = [f"def forward(self, {function.args.args[1].arg}):"]
+        header += [f"    {name} = {meaning}" for name, meaning in meanings.items() if name in changed]
+        edits = [Edit((1, 0), span(function.body[0])[0], "\n".join([*header, "    "]))]
+        edits += [Edit(*span(n), meanings[n.id]) for n in names if n.id in meanings.keys() - changed]
+        for node in expressions:
+            if isinstance(node, ast.Subscript) and _is_field(node.value):
+                self.indexed.add(node.value.attr)  # type: ignore[attr-defined]
+            if isinstance(node, ast.Attribute) and _is_field(node) and node.attr not in cls.parameter_names:
+                edits += self._field(cls, node)
+        self.text = edited(source, edits)
+
+    def _field(self, cls: Any, node: ast.Attribute) -> list[Edit]:
+        if not isinstance(node.ctx, ast.Load):
+            raise Unconvertible(f"its compute changes self.{node.attr}")
+        if node.attr in _RENAMED:
+            return [Edit(*span(node), f"self.{_RENAMED[node.attr]}")]
+        if callable(getattr(cls, node.attr, None)):
+            raise Unconvertible(f"its compute calls self.{node.attr}")
+        self.fields[node.attr] = None
+        return []
+
+
+_forward = functools.cache(_Forward)
+
+
+def _is_field(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _meanings(cls: Any, arguments: ast.arguments) -> dict[str, str]:
+    """What the arguments after the input are in a written class."""
+    names = [argument.arg for argument in arguments.args[2:]]
+    if issubclass(cls, Container):
+        meanings = {name: f"self[{i}]" for i, name in enumerate(names)}
+        return meanings | ({arguments.vararg.arg: "self"} if arguments.vararg else {})
+    if arguments.vararg or len(names) != len(cls.parameter_names):
+        raise Unconvertible("its compute does not take its parameters one by one")
+    return {name: f"self.{parameter}" for name, parameter in zip(names, cls.parameter_names, strict=True)}
+
+
+@functools.cache
+def _written_class(cls: Any, buffers: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
+    """The class that is written for a Torch class, and the defaults of its constructor's arguments.
+
+    `buffers` are the fields that are tensors, but no parameters.
+    """
+    forward, parameters = _forward(cls), cls.parameter_names
+    optional = [name for name in parameters if hasattr(cls, name)]
+    options = [name for name in forward.fields if name not in buffers]
+    defaults = {
+        n: getattr(cls, n) for n in options if isinstance(getattr(cls, n, ...), int | float | str | None)
+    }
+    defaults |= {f"{name}_size": None for name in optional}
+
+    children = ["*children"] if issubclass(cls, Container) else []
+    sizes = [f"{name}_size" for name in (*parameters, *buffers)]
+    arguments = [name for name in (*sizes, *options) if name not in defaults]
+    arguments += [f"{name}={literal(value)}" for name, value in defaults.items()]
+    body = [f"super().__init__({', '.join(children)})"]
+    for name in parameters:
+        absent = f"None if {name}_size is None else " if name in optional else ""
+        body.append(f"self.{name} = {absent}nn.Parameter(torch.zeros({name}_size))")
+    body += [f'self.register_buffer("{name}", torch.zeros({name}_size))' for name in buffers]
+    body += [f"self.{name} = {name}" for name in options]
+
+    blocks = [_docstring(cls)] if cls.__doc__ else []
+    if arguments:
+        header = bracketed("def __init__(", ["self", *children, *arguments], "):", 4)
+        blocks.append("\n".join([header, *(f"    {line}" for line in body)]))
+    blocks.append(forward.text)
+    base = "Sequential" if children else "Module"
+    text = f"class {cls.__name__}(nn.{base}):\n" + "\n\n".join(map(indented, blocks))
+    namespace = vars(inspect.getmodule(cls.compute))
+    define(cls.__name__, forward.text, namespace)  # what the body calls nn must be torch.nn
+    made = class_from(define(cls.__name__, text, {**namespace, "torch": torch, "nn": torch.nn}))
+    return made, defaults
+
+
+def _docstring(cls: Any) -> str:
+    text = inspect.cleandoc(cls.__doc__)
+    return f'"""{text}\n"""' if "\n" in text else f'"""{text}"""'

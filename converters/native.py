@@ -1,0 +1,274 @@
+"""From a tree of Torch modules to a tree of PyTorch layers.
+
+For each module there is one of: the torch.nn layer that its `native()` names; a class lifted from its
+`compute` (lift.py); for classes with a rule of their own, what the rule says; and where nothing helps, a
+layer that stands for it and raises NotImplementedError.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from converters import emitted
+from converters.compare import difference
+from converters.lift import lifted
+from converters.text import Unconvertible, literal
+from t7compat.errors import T7Error
+from t7compat.nested import type_name
+from t7compat.nn.module import Module
+from t7compat.nn.stochastic import Dropout
+from t7compat.table import Table, to_tuples
+
+Tensor = torch.Tensor
+Make = functools.partial[Any]
+_DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
+FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
+
+
+@dataclass(eq=False)
+class Layer:
+    """A layer of the converted network.
+
+    `make(*children)` makes it; printed, it is the source text.  `state` are its own tensors under the names
+    that the layer has for them.  `origin` is the Torch module, and `path` tells where that is in the network.
+    """
+
+    make: Make
+    origin: Any
+    path: str
+    children: tuple[Layer, ...] = ()
+    state: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+        """This layer and all below it, with the prefix that their tensors have in a state dict."""
+        yield prefix, self
+        for i, child in enumerate(self.children):
+            yield from child.walk(f"{prefix}{i}.")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state dict: all tensors under their torch.nn names."""
+        return {prefix + name: tensor for prefix, one in self.walk() for name, tensor in one.state.items()}
+
+    def shared(self) -> Iterator[tuple[str, str]]:
+        """The tensors that are the same memory as an earlier one: their names, each with that one's."""
+        first: dict[Any, tuple[Layer, str]] = {}
+        for prefix, layer in self.walk():
+            for name, tensor in layer.state.items():
+                start = tensor.untyped_storage()._cdata, tensor.storage_offset()
+                place = *start, tensor.shape, tensor.stride()
+                owner, known = first.setdefault(place, (layer, prefix + name))
+                if owner is not layer and tensor.numel():
+                    yield prefix + name, known
+
+    def build(self, made: dict[Layer, torch.nn.Module] | None = None) -> torch.nn.Module:
+        """The PyTorch layer in evaluation mode; its weights share memory with those of the Torch module.
+
+        `made` takes the layers below, too.
+        """
+        with torch.device("meta"):  # no memory, no random numbers: all tensors are given below
+            layer = self._construct({} if made is None else made)
+        layer.load_state_dict(self.tensors(), assign=True)
+        for name, first in self.shared():
+            (owner, attribute), (holder, known) = (_place(layer, path) for path in (name, first))
+            setattr(owner, attribute, getattr(holder, known))
+        return layer.eval()
+
+    def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
+        if self not in made:
+            made[self] = self.make(*[child._construct(made) for child in self.children])
+        return made[self]
+
+
+def _place(network: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
+    """The layer that holds a tensor of the state dict, and its name there."""
+    owner, _, attribute = name.rpartition(".")
+    return network.get_submodule(owner), attribute
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be converted: where it is, its Torch class, and why."""
+
+    path: str
+    typename: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path + ': ' if self.path else ''}{self.typename}: {self.reason}"
+
+
+Rule = Callable[[Any, "Plan", str], Layer]
+
+
+class Plan:
+    """How a network is converted.
+
+    `root` is its layer; `problems` tells what could not be converted, and `notes` what the user should know.
+    The modules in `written` (by identity) are lifted even where torch.nn has an equal for batched input.
+    """
+
+    def __init__(self, module: Any, written: frozenset[int] = frozenset()) -> None:
+        self.written = written
+        self.problems: dict[str, Problem] = {}
+        self.notes: list[str] = []
+        self.natives: list[Layer] = []  # leaves for which torch.nn has an equal
+        self._layers: dict[tuple[int, Rule], Layer] = {}
+        self._open: list[int] = []
+        self.root = self.layer(module, "")
+
+    def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
+        """What a rule (by default `layer_of`) makes of a module, or what stands for it if that fails."""
+        rule = rule or layer_of
+        key = id(module), rule
+        if key not in self._layers:
+            if len(self._open) == _DEEPEST:
+                raise T7Error(f"more than {_DEEPEST} modules, one inside the other")
+            self._open.append(id(module))
+            try:
+                self._layers[key] = _checked(rule(module, self, path))
+            except Unconvertible as error:
+                self._layers[key] = self._stand_in(module, path, error.message)
+            except FAILURES as error:  # its fields are not those of its class
+                self._layers[key] = self._stand_in(module, path, f"{type(error).__name__}: {error}")
+            self._open.pop()
+        return self._layers[key]
+
+    def children(self, module: Any, path: str, rule: Rule | None = None) -> tuple[Layer, ...]:
+        """The layers of the modules inside a module."""
+        modules = getattr(module, "__dict__", {}).get("modules")
+        if not isinstance(modules, Table):
+            return ()
+        return tuple(self.layer(child, below(path, i), rule) for i, child in enumerate(modules, 1))
+
+    def _stand_in(self, module: Any, path: str, reason: str) -> Layer:
+        name = type_name(module)
+        self.problems[path] = Problem(path, name, reason)
+        make = functools.partial(emitted.Missing, layer=f"{name} at {path}" if path else name)
+        return Layer(make, module, path, self.children(module, path))
+
+
+def _checked(layer: Layer) -> Layer:
+    """The layer, if it can be printed: fields of modules in a file may be anything."""
+    literal((*layer.make.args, *layer.make.keywords.values()))
+    return layer
+
+
+def below(path: str, i: int) -> str:
+    """The path of child `i` of the module at `path`."""
+    return f"{path}.modules[{i}]".lstrip(".")
+
+
+@functools.singledispatch
+def layer_of(module: Any, plan: Plan, path: str) -> Layer:
+    """The layer that is equal to a module.  Rules for single classes are registered here."""
+    if not isinstance(module, Module):
+        raise Unconvertible("no class of this name is known")
+    make = None if id(module) in plan.written else native_form(module)
+    state = module.native_state()
+    if make is None:
+        if not _decides(module, "compute", "updateOutput"):
+            raise Unconvertible("its output comes from a method updateOutput, not from a function compute")
+        make, state = lifted(module)
+        return Layer(make, module, path, plan.children(module, path), state)
+    layer = Layer(make, module, path, plan.children(module, path), state)
+    if not layer.children:
+        plan.natives.append(layer)
+    return layer
+
+
+def native_form(module: Module) -> Make | None:
+    """The torch.nn layer that is equal to a module for batched input.
+
+    A class that overrides `compute` or `updateOutput`, but not `native`, inherits one that does not speak for
+    it.
+    """
+    return module.native() if _decides(module, "native", "compute", "updateOutput") else None
+
+
+def _decides(module: Module, method: str, *others: str) -> bool:
+    """Whether a method is defined where the others are, or in a subclass of that."""
+    if any(name in vars(module) for name in others):
+        return False
+    family = type(module).__mro__
+    owner, *rest = (next(i for i, c in enumerate(family) if name in vars(c)) for name in (method, *others))
+    return owner <= min(rest)
+
+
+@layer_of.register
+def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None:
+        make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
+    return Layer(make, module, path)
+
+
+# ---- which layers to write out for a given input
+
+
+def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
+    """The modules (by identity) whose torch.nn form gives something else for what they are given, or fails.
+
+    torch.nn's layers are equal for batched input; a network that is run on single samples needs some written
+    out.  `input` has tuples for tables; the modules are in evaluation mode.
+    """
+    found: set[int] = set()
+    copies: dict[Layer, Layer] = {}
+
+    def on_trial(layer: Layer) -> Layer:
+        if layer not in copies:
+            if layer in natives:
+                copies[layer] = Layer(functools.partial(_Trial, layer, found), layer.origin, layer.path)
+            else:
+                copies[layer] = replace(layer, children=tuple(map(on_trial, layer.children)))
+        return copies[layer]
+
+    natives = set(plan.natives)
+    network = on_trial(plan.root).build()
+    try:
+        with torch.no_grad():
+            network(input)
+    except FAILURES:
+        pass  # the verification will say what is wrong
+    return frozenset(found)
+
+
+class _Trial(torch.nn.Module):
+    """Gives what the Torch module gives, and notes whether its torch.nn form does so, too."""
+
+    def __init__(self, layer: Layer, found: set[int]) -> None:
+        super().__init__()
+        self.layer, self.found = layer, found
+
+    def forward(self, input: Any) -> Any:
+        module = self.layer.origin
+        want = module.compute(input, *[getattr(module, name) for name in module.parameter_names])
+        try:
+            equal = difference(self.layer.build()(input), want).within
+        except FAILURES:
+            equal = False
+        if not equal:
+            self.found.add(id(module))
+        return want
+
+
+def to_native(module: Module, input: Any = None) -> torch.nn.Module:
+    """A torch.nn.Module that is equal to a Torch module, in evaluation mode, with weights of its own.
+
+    Torch's tables are tuples in PyTorch.  torch.nn's own layers take the place of Torch's where they are
+    equal for batched input; given an example `input`, only where they are equal for that.  Raises
+    Unconvertible, with a list of all problems, if a part has no form in PyTorch alone.
+    """
+    plan = Plan(module)
+    if input is not None:
+        module = module.clone()
+        module.evaluate()
+        plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
+    if plan.problems:
+        raise Unconvertible("\n".join(map(str, plan.problems.values())))
+    return copy.deepcopy(plan.root.build())

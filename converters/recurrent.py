@@ -1,0 +1,202 @@
+"""Rules for networks over sequences.
+
+`in_sequence` gives the layer that applies a module to each step of a sequence.  A module without memory is
+put into `EachStep`; a Sequential becomes the Sequential of what its parts become; and a cell becomes a layer
+over the whole sequence: in general its network of one step, unrolled, and for an LSTM of the usual form the
+one that is equal to that.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from converters import emitted
+from converters.compare import difference
+from converters.lift import lifted, plain
+from converters.native import FAILURES, Layer, Make, Plan, below, layer_of, native_form
+from converters.text import Unconvertible
+from t7compat.nested import type_name
+from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
+from t7compat.nn.linear import CMul, Linear
+from t7compat.nn.module import Module
+from t7compat.rnn.cells import LSTM, FastLSTM
+from t7compat.rnn.recurrent import AbstractRecurrent, Cell, Recursor
+from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
+
+Tensor = torch.Tensor
+
+
+def remembers(module: Any) -> bool:
+    """Whether a module keeps something from one forward to the next."""
+    if isinstance(module, AbstractRecurrent) and not isinstance(module, Recursor):
+        return True
+    if isinstance(module, AbstractSequencer):
+        return module._remember not in (None, "neither")
+    return isinstance(module, Module) and any(map(remembers, module.children()))
+
+
+# ---- one step, and whole sequences
+
+
+@layer_of.register
+def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
+    if not remembers(module):
+        return plan.layer(module.modules[1], below(path, 1))
+    plan.notes.append(
+        f"{path or 'the network'}: {type_name(module)} does one step at each call, from its initial state"
+    )
+    return Layer(functools.partial(emitted.OneStep), module, path, (plan.layer(module, path, in_sequence),))
+
+
+@layer_of.register
+def _sequencer(module: Sequencer, plan: Plan, path: str) -> Layer:
+    if module._remember not in (None, "neither"):
+        what = f'starts anew at each call, while the Torch module goes on (remember("{module._remember}"))'
+        plan.notes.append(f"{path or 'the network'}: {what}")
+    steps = plan.layer(module.modules[1], below(path, 1), in_sequence)
+    if any(layer.make.func is emitted.Transposed for _, layer in steps.walk()):
+        return Layer(functools.partial(emitted.OverSteps), module, path, (steps,))
+    return Layer(steps.make, module, path, steps.children, steps.state)
+
+
+@functools.singledispatch
+def in_sequence(module: Any, plan: Plan, path: str) -> Layer:
+    """The layer that applies a module to each step of a sequence, its memory going on from step to step."""
+    if remembers(module):
+        raise Unconvertible("it has recurrent modules inside, and there is no rule for it over sequences")
+    return each_step((plan.layer(module, path),), module, path)
+
+
+def each_step(layers: tuple[Layer, ...], origin: Any, path: str) -> Layer:
+    """The layer that applies layers without memory to each step."""
+    if len(layers) == 1 and layers[0].make.func is torch.nn.Sequential:
+        layers = layers[0].children
+    return Layer(functools.partial(emitted.EachStep), origin, path, layers)
+
+
+@in_sequence.register
+def _sequential(module: Sequential, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None or not remembers(module):
+        return each_step((plan.layer(module, path),), module, path)
+    layers: list[Layer] = []
+    numbered = [(below(path, i), child) for i, child in enumerate(module.children(), 1)]
+    for remembering, group in itertools.groupby(numbered, lambda one: remembers(one[1])):
+        if remembering:
+            layers += [plan.layer(child, where, in_sequence) for where, child in group]
+        else:
+            layers.append(each_step(tuple(plan.layer(child, where) for where, child in group), module, path))
+    return Layer(make, module, path, tuple(layers))
+
+
+@in_sequence.register(ConcatTable)
+@in_sequence.register(ParallelTable)
+def _tables(module: ConcatTable | ParallelTable, plan: Plan, path: str) -> Layer:
+    if not remembers(module):
+        return each_step((plan.layer(module, path),), module, path)
+    make, _ = lifted(module)
+    transposed = Layer(functools.partial(emitted.Transposed), None, path)
+    branches = Layer(make, module, path, plan.children(module, path, in_sequence))
+    before = () if module.shares_input else (transposed,)
+    return Layer(functools.partial(torch.nn.Sequential), module, path, (*before, branches, transposed))
+
+
+@in_sequence.register
+def _recursor(module: Recursor, plan: Plan, path: str) -> Layer:
+    return plan.layer(module.modules[1], below(path, 1), in_sequence)
+
+
+@in_sequence.register
+def _recurrent(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
+    raise Unconvertible("there is no rule for it over sequences")
+
+
+# ---- cells
+
+
+@in_sequence.register
+def _cell(module: Cell, plan: Plan, path: str) -> Layer:
+    for user in (user for _, _, user, _ in module.states):
+        if getattr(module, user) is not None:
+            raise Unconvertible(f"it does not start from zeros, but from its field {user}")
+    if remembers(module.recurrentModule):
+        raise Unconvertible("it has recurrent modules inside")
+    step = plan.layer(module.recurrentModule, below(path, 1))
+    size = plain(module.outputSize, "its outputSize")
+    sizes = ((size if isinstance(size, tuple) else (size,)),) * len(module.states)
+    options: dict[str, Any] = {"sizes": sizes, "dims": getattr(module, "nInputDim", 1)}
+    return usual_form(module, Layer(functools.partial(emitted.Unrolled, **options), module, path, (step,)))
+
+
+@functools.singledispatch
+def usual_form(cell: Cell, unrolled: Layer) -> Layer:
+    """A layer that is equal to an unrolled cell, and better known; the unrolled cell if there is none."""
+    return unrolled
+
+
+@usual_form.register
+def _lstm(cell: LSTM, unrolled: Layer) -> Layer:
+    gates = [vars(cell).get(name) for name in ("inputGate", "forgetGate", "hiddenLayer", "outputGate")]
+    products = [_inside(gate, Linear) for gate in gates]
+    if any(len(pair) != 2 or pair[0].bias is None for pair in products):
+        return unrolled
+    weight, bias = (torch.cat([getattr(pair[0], name) for pair in products]) for name in ("weight", "bias"))
+    feedback = torch.cat([pair[1].weight for pair in products])
+    peepholes = [layer.weight for gate in gates for layer in _inside(gate, CMul)]
+    return _if_equal(cell, unrolled, weight, bias, feedback, peepholes)
+
+
+@usual_form.register
+def _fast_lstm(cell: FastLSTM, unrolled: Layer) -> Layer:
+    products = [layer for name in ("i2g", "o2g") for layer in _inside(vars(cell).get(name), Linear)]
+    if len(products) != 2 or products[0].bias is None:
+        return unrolled
+
+    def ordered(rows: Tensor) -> Tensor:
+        i, g, f, o = rows.chunk(4)
+        return torch.cat((i, f, g, o))
+
+    weight, bias, feedback = map(ordered, (products[0].weight, products[0].bias, products[1].weight))
+    return _if_equal(cell, unrolled, weight, bias, feedback, [])
+
+
+def _inside(module: Any, kind: type[Any]) -> list[Any]:
+    """The modules of a class in a module, if that is one."""
+    inside = module.listModules() if isinstance(module, Module) else ()
+    return [found for found in inside if isinstance(found, kind)]
+
+
+def _if_equal(
+    cell: LSTM, unrolled: Layer, weight: Tensor, bias: Tensor, feedback: Tensor, peepholes: list[Tensor]
+) -> Layer:
+    """The LSTM with these parameters (gates in the order i, f, g, o), if it is equal to the unrolled cell.
+
+    Files of other versions of the package, and dropout inside the cell, make a difference.
+    """
+    sizes = cell.inputSize, cell.outputSize
+    if peepholes:
+        make: Make = functools.partial(emitted.PeepholeLSTM, *sizes)
+        state = {"input.weight": weight, "input.bias": bias, "hidden.weight": feedback}
+        state["peephole"] = torch.stack(peepholes)
+    else:
+        make = functools.partial(emitted.SequenceLSTM, *sizes)
+        state = {"weight_ih_l0": weight, "weight_hh_l0": feedback, "bias_ih_l0": bias}
+        state["bias_hh_l0"] = torch.zeros_like(bias)
+    candidate = replace(unrolled, make=make, children=(), state=state)
+    dropped = vars(cell).get("p") or any(layer.make.func is emitted.Missing for _, layer in unrolled.walk())
+    return unrolled if dropped or not _equal(candidate, unrolled, weight) else candidate
+
+
+def _equal(layer: Layer, other: Layer, weight: Tensor) -> bool:
+    """Whether two layers over sequences of vectors, which have as many columns as `weight`, are equal."""
+    steps = torch.randn(3, 2, weight.shape[1], generator=torch.Generator().manual_seed(1)).to(weight)
+    try:
+        with torch.no_grad():
+            return difference(layer.build()(steps), other.build()(steps)).within
+    except FAILURES:
+        return False

@@ -1,0 +1,171 @@
+"""What to give to a network: the shape of its input, found from what the file holds, and random numbers."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
+from t7compat.nn.linear import LookupTable
+from t7compat.rnn.recurrent import AbstractRecurrent
+from t7compat.rnn.sequencer import Sequencer
+from t7compat.table import Table, leaves, to_tuples
+
+_BATCH, _STEPS = 2, 3
+_WIDTHS = (8, 16, 28, 32, 64, 96, 128, 224, 227, 256)  # of images, from small to large
+
+
+class Entry(NamedTuple):
+    """A tensor: its size, and the largest index where its numbers are indices (from 1)."""
+
+    size: tuple[int, ...]
+    largest: int | None = None
+
+    def __str__(self) -> str:
+        return ("x".join(map(str, self.size)) or "1") + (
+            f" of indices 1..{self.largest}" if self.largest else ""
+        )
+
+
+Shape = Entry | tuple[Any, ...]
+_ANY = (Entry((_BATCH, 8)), Entry((_BATCH, 3, 8, 8)), Entry((_BATCH, 4, 8)))  # where nothing is known
+
+
+def describe(shape: Shape) -> str:
+    """A shape in words: `7x3 of indices 1..16`, `{2x4, 2x4}`."""
+    return str(shape) if isinstance(shape, Entry) else "{" + ", ".join(map(describe, shape)) + "}"
+
+
+def parse(text: str) -> list[tuple[int, ...]]:
+    """The sizes that `3x4` stands for, or `3x4,3x5` for a table of two tensors."""
+    if not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*)*", text):
+        raise InputError(f"expected a size such as 3x4, or 3x4,3x5 for a table of two tensors, got {text!r}")
+    return [tuple(map(int, part.split("x"))) for part in text.split(",")]
+
+
+def shaped(sizes: list[tuple[int, ...]], module: Any) -> Shape:
+    """The shape with these sizes; the network says which of its tensors are indices."""
+    limits = _limits(module)
+    entries = tuple(Entry(size, limits[min(i, len(limits) - 1)]) for i, size in enumerate(sizes))
+    return entries if len(entries) > 1 else entries[0]
+
+
+def candidates(module: Any) -> Iterator[Shape]:
+    """Shapes that a network may take, the best guess first."""
+    limits = iter(_limits(module) * 1000)
+    stored = to_tuples(lambda x: Entry(tuple(x.shape), next(limits)), _tensors(vars(module).get("gradInput")))
+    seen = {()}
+    for shape in (stored, *wanted(module), *_ANY):
+        for variant in (shape, *_stacked(shape)):
+            if variant not in seen:
+                seen.add(variant)
+                yield variant
+
+
+def draw(shape: Shape, dtype: torch.dtype, seed: int = 1) -> Any:
+    """Random numbers: normal ones of type `dtype`, or indices.  Tables are tuples."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def fill(shape: Shape) -> Any:
+        if not isinstance(shape, Entry):
+            return tuple(map(fill, shape))
+        if shape.largest:
+            return torch.randint(1, shape.largest + 1, shape.size, generator=generator)
+        return torch.randn(shape.size, generator=generator, dtype=torch.float64).to(dtype)
+
+    return fill(shape)
+
+
+def _stacked(shape: Shape) -> Iterator[Shape]:
+    """A table of equal tensors as one tensor: what is split in the network may come in one piece."""
+    if not isinstance(shape, Entry) and shape and isinstance(shape[0], Entry) and len(set(shape)) == 1:
+        size, largest = shape[0]
+        for at in (0, 1)[: len(size) + 1]:
+            yield Entry((*size[:at], len(shape), *size[at:]), largest)
+
+
+def _tensors(value: Any) -> Any:
+    """A stored buffer, or an empty table if it holds nothing."""
+    found = leaves(value)
+    filled = found and all(isinstance(leaf, torch.Tensor) and leaf.numel() for leaf in found)
+    return value if filled else Table()
+
+
+def _limits(module: Any) -> list[int | None]:
+    """For each tensor that a network takes, as far as that is known, the largest index."""
+    first = next(iter(wanted(module)), Entry(()))
+    return [entry.largest for entry in _entries(first)]
+
+
+def _entries(shape: Shape) -> list[Entry]:
+    return [shape] if isinstance(shape, Entry) else [entry for part in shape for entry in _entries(part)]
+
+
+# ---- what the first layers with parameters take
+
+
+@functools.singledispatch
+def wanted(module: Any) -> Iterator[Shape]:
+    """The shapes that a layer takes, judged by its parameters and by the size of its last output."""
+    fields = vars(module)
+    weight = next(
+        (fields[name] for name in ("weight", "bias") if isinstance(fields.get(name), torch.Tensor)), None
+    )
+    if weight is None:
+        if count := fields.get("nelement") or fields.get("numElements"):  # of Reshape and View
+            yield Entry((_BATCH, count))
+    elif weight.dim() > 2:
+        for width in _WIDTHS:
+            yield Entry((_BATCH, weight.shape[1], *[width] * (weight.dim() - 2)))
+    elif weight.dim():
+        yield from _vectors(module, weight.shape[-1])
+        yield Entry((_BATCH, weight.shape[-1], 8, 8))
+
+
+def _vectors(module: Any, size: int) -> Iterator[Shape]:
+    for leading in (*_leading(module), (_BATCH,), (), (_STEPS, _BATCH)):
+        yield Entry((*leading, size))
+
+
+def _leading(module: Any) -> list[tuple[int, ...]]:
+    """The dimensions of a layer's last output before the features."""
+    output = vars(module).get("output")
+    return [tuple(output.shape[:-1])] if isinstance(output, torch.Tensor) and output.numel() else []
+
+
+@wanted.register
+def _lookup(module: LookupTable) -> Iterator[Shape]:
+    for size in (*_leading(module), (_STEPS, _BATCH), (_STEPS,)):
+        yield Entry(size, len(module.weight))
+
+
+@wanted.register
+def _container(module: Container) -> Iterator[Shape]:
+    if module.shares_input or isinstance(module, Sequential | Decorator):
+        # the first child that says something: those before it hand on what they are given, or so we hope
+        yield from next(filter(None, (list(wanted(child)) for child in module.children())), [])
+
+
+@wanted.register
+def _parallel(module: ParallelTable) -> Iterator[Shape]:
+    yield from zip(*(wanted(child) for child in module.children()), strict=False)
+
+
+@wanted.register
+def _recurrent(module: AbstractRecurrent) -> Iterator[Shape]:
+    if module.inputSize:
+        yield from _vectors(module, module.inputSize)
+    else:
+        for shape in wanted(module.modules[1]):
+            yield shape if isinstance(shape, Entry) else shape[0]
+
+
+@wanted.register
+def _sequencer(module: Sequencer) -> Iterator[Shape]:
+    for shape in wanted(module.modules[1]):
+        yield (shape,) * _STEPS

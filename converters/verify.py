@@ -1,0 +1,113 @@
+"""The proof: the written file, in a process that has nothing but PyTorch, against the Torch module."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from converters.compare import difference
+from converters.native import FAILURES
+from converters.samples import Shape, candidates, describe, draw
+from t7compat.errors import InputError
+from t7compat.nested import walk
+from t7compat.nn.module import Module
+from t7compat.table import Table, to_tuples
+from t7compat.tensortypes import parse
+
+# The child has neither this package nor the other one, whatever is installed
+_CHILD = """
+import importlib.util, sys
+sys.modules["t7compat"] = sys.modules["converters"] = None
+import torch
+folder, *names = sys.argv[1:]
+results = {}
+for name in names:
+    try:
+        spec = importlib.util.spec_from_file_location(name, f"{folder}/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        with torch.no_grad():
+            network, input = module.load(), torch.load(f"{folder}/{name}.input")
+            results[name] = None if input is None else network(input)
+    except Exception as error:
+        results[name] = f"{type(error).__name__}: {error}"
+torch.save(results, f"{folder}/results")
+"""
+
+
+def sample(module: Module, shape: Shape | None = None) -> Sample | None:
+    """An input of the given shape, or else of the first guess that a network takes, and its output for it.
+
+    None if no guess is right; InputError if the network does not take the given shape.
+    """
+    dtype = _number_type(module)
+    for guess in (shape,) if shape is not None else candidates(module):
+        input = draw(guess, dtype)
+        try:
+            output = run(module, input)
+            return Sample(describe(guess), input, output, not difference(run(module, input), output).within)
+        except FAILURES as error:
+            if shape is not None:
+                raise InputError(f"it does not take an input of {describe(shape)}: {error}") from error
+    return None
+
+
+class Sample(NamedTuple):
+    """An input, the output of the Torch module for it, and whether that is another one each time."""
+
+    shape: str
+    input: Any
+    output: Any
+    is_random: bool
+
+
+@contextlib.contextmanager
+def preserved(module: Any) -> Iterator[None]:
+    """Give a module and all in it its present fields back at the end: a forward pass changes some."""
+    fields = [(content, dict(content)) for _, content in walk(module)]
+    try:
+        yield
+    finally:
+        for content, saved in fields:
+            content.clear()
+            content.update(saved)
+
+
+def run(module: Module, input: Any) -> Any:
+    """The output of a Torch module in evaluation mode, at the beginning of a sequence; tuples for tables."""
+    for mode in (module.training, module.evaluate):
+        mode()
+        module.forget()
+    with torch.no_grad():
+        output = module.forward(Table.from_python(input))
+    return to_tuples(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, output)
+
+
+def _number_type(module: Module) -> torch.dtype:
+    pair = module.parameters()
+    numbers = [p.dtype for p in pair[0] if p.is_floating_point()] if pair else []
+    return (numbers or [parse(vars(module).get("_type", "torch.DoubleTensor")).dtype])[0]
+
+
+def in_fresh_process(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What the written networks in a folder give for their inputs, by name; a text tells of a failure.
+
+    Where the input is None, the network is loaded only, and gives None.
+    """
+    if not inputs:
+        return {}
+    for name, input in inputs.items():
+        torch.save(input, folder / f"{name}.input")
+    command = [sys.executable, "-I", "-B", "-c", _CHILD, str(folder), *inputs]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return dict.fromkeys(inputs, f"the fresh interpreter failed: {last}")
+    results: dict[str, Any] = torch.load(folder / "results")
+    return results

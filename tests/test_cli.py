@@ -1,0 +1,458 @@
+"""The command t7convert, from the file to its exit status."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from golden import GOLDEN
+from safetensors.torch import load_file
+
+import t7compat
+from converters import to_native
+from converters.cli import main
+from converters.native import Layer, Plan, layer_of
+from t7compat import Table, TorchObject, nn
+from t7compat.t7file.wire import BinarySink
+from t7compat.t7file.writer import Writer
+from t7compat.tensortypes import parse, tag
+
+SONGS = sorted((GOLDEN / "traces").glob("songs_*.t7"))
+MODELS = [
+    path
+    for name in ("autoencoder", "rnnlm_lstm*", "training_checkpoint")
+    for path in sorted((GOLDEN / "models").glob(f"{name}.full.t7"))
+]
+
+
+def t7convert(*arguments: Any) -> Result:
+    """The command, in this process."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+def refused(result: Result, folder: Path, *words: str) -> None:
+    """Check that nothing was done, and that one line says why."""
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("t7convert: ")
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Save a value as a .t7 file."""
+
+    def save(value: Any, name: str = "model.t7", **options: Any) -> Path:
+        t7compat.save(tmp_path / name, value, **options)
+        return tmp_path / name
+
+    return save
+
+
+def mlp() -> nn.Sequential:
+    return nn.Sequential().add(nn.Linear(3, 4)).add(nn.Tanh()).add(nn.Linear(4, 2))
+
+
+# ---- what Torch7 saved
+
+
+def verified(report: dict[str, Any], folder: Path) -> None:
+    assert report["networks"]
+    for network in report["networks"]:
+        found = network["verification"]
+        assert found["outcome"] == "verified"
+        assert found["largest"] <= (1e-9 if "Double" in found["output"] else 1e-5)
+        assert network["problems"] == []
+        assert not network["replay"]["deviating"] or network["replay"]["updated"]
+        for name in network["files"]:
+            assert (folder / name).exists()
+
+
+@pytest.mark.parametrize("path", SONGS, ids=lambda path: path.stem)
+def test_song_networks_of_torch7(path: Path, tmp_path: Path) -> None:
+    """By the real command, in a process of its own."""
+    command = [sys.executable, "-m", "converters", str(path), "-o", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    verified(json.loads(done.stdout), tmp_path)
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_networks_of_torch7(path: Path, tmp_path: Path) -> None:
+    result = t7convert(path, "-o", tmp_path, "--json")
+    assert result.exit_code == 0
+    verified(json.loads(result.stdout), tmp_path)
+
+
+def test_song_network_predicts_what_torch7_predicted(tmp_path: Path) -> None:
+    """The trained network of a trace, saved by us, converted, and used without t7compat."""
+    trace = t7compat.load(GOLDEN / "traces" / "songs_batch.t7")[1]
+    for parameter, final in zip(trace.model.parameters()[0], trace.params_final, strict=True):
+        parameter.copy_(final)
+    t7compat.save(tmp_path / "songs.t7", Table(model=trace.model))
+    assert t7convert(tmp_path / "songs.t7").exit_code == 0
+    torch.save(trace.data.input, tmp_path / "input")
+    program = (
+        "import sys, torch; sys.modules['t7compat'] = sys.modules['converters'] = None; "
+        "import songs; torch.save(songs.load()(torch.load('input')).detach(), 'output')"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    torch.testing.assert_close(torch.load(tmp_path / "output"), trace.predictions_evaluate, rtol=0, atol=1e-9)
+
+
+# ---- what is written
+
+
+def test_checkpoint_with_nested_networks(save: Callable[..., Path], tmp_path: Path) -> None:
+    rnn = nn.Sequential().add(nn.Linear(3, 4)).add(nn.LogSoftMax())
+    protos = Table(rnn=rnn, embed=nn.LookupTable(9, 3), criterion=nn.ClassNLLCriterion())
+    path = save(Table(protos=protos, best=rnn, opt=Table(rnn_size=4), losses=Table(2.5, 2.0)), "lm-1.5.t7")
+    result = t7convert(path, "-o", tmp_path / "a" / "b")
+    assert result.exit_code == 0
+    assert sorted(os.listdir(tmp_path / "a" / "b")) == [
+        "lm_1_5.json",
+        "lm_1_5_protos_embed.py",
+        "lm_1_5_protos_embed.safetensors",
+        "lm_1_5_protos_rnn.py",
+        "lm_1_5_protos_rnn.safetensors",
+    ]
+    content = json.loads((tmp_path / "a" / "b" / "lm_1_5.json").read_text("utf-8"))
+    assert content["protos"]["rnn"] == {"$network": "lm_1_5_protos_rnn.py"}
+    assert content["best"] == {"$network": "lm_1_5_protos_rnn.py"}
+    assert content["protos"]["criterion"]["$class"] == "nn.ClassNLLCriterion"
+    assert content["opt"] == {"rnn_size": 4}
+    assert content["losses"] == [2.5, 2]
+    assert "nn.Linear(3 -> 4)" in result.stdout
+    assert result.stdout.count("verified against the Torch network") == 2
+    assert result.stderr == ""
+
+
+def test_network_alone_needs_no_json(save: Callable[..., Path], tmp_path: Path) -> None:
+    network = mlp()
+    assert t7convert(save(network)).exit_code == 0
+    assert sorted(os.listdir(tmp_path)) == ["model.py", "model.safetensors", "model.t7"]
+    weights = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(weights["2.weight"], network.get(3).weight)
+    text = (tmp_path / "model.py").read_text("utf-8")
+    assert "Verified against the Torch network on random input 2x3" in text
+
+
+def test_several_values_in_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.t7"
+    with open(path, "wb") as file:
+        writer = Writer(BinarySink(file.write))
+        for value in (mlp(), Table(epoch=3)):
+            writer.writeObject(value)
+    assert t7convert(path).exit_code == 0
+    content = json.loads((tmp_path / "model.json").read_text("utf-8"))
+    assert content == {"$content": [{"$network": "model.py"}, {"epoch": 3}]}
+
+
+def test_json_on_stdout(save: Callable[..., Path], tmp_path: Path) -> None:
+    result = t7convert(save(Table(net=mlp())), "--json")
+    report = json.loads(result.stdout)
+    assert report["status"] == result.exit_code == 0
+    (network,) = report["networks"]
+    assert network["path"] == "net"
+    assert network["parameters"] == 26
+    assert network["files"] == ["model.py", "model.safetensors"]
+    assert report["files"] == ["model.json"]
+
+
+def test_quiet(save: Callable[..., Path]) -> None:
+    result = t7convert("--quiet", save(mlp()))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_weights_that_are_views_of_one_tensor(save: Callable[..., Path]) -> None:
+    network = mlp()
+    network.getParameters()
+    assert t7convert(save(network)).exit_code == 0
+
+
+@pytest.mark.parametrize("options", [{"format": "ascii"}, {"long_size": 4}], ids=str)
+def test_other_formats(save: Callable[..., Path], options: dict[str, Any]) -> None:
+    assert t7convert(save(mlp(), **options)).exit_code == 0
+
+
+def test_cuda_types(save: Callable[..., Path]) -> None:
+    """A file from a machine with a GPU."""
+    network = mlp().float()
+    for tensor in network.parameters()[0]:
+        tag(tensor, parse("torch.CudaTensor"))
+    path = save(network)
+    assert b"torch.CudaTensor" in path.read_bytes()
+    assert t7convert(path).exit_code == 0
+
+
+# ---- what could not be converted: status 1
+
+
+def test_unknown_class(save: Callable[..., Path], tmp_path: Path) -> None:
+    layer = TorchObject(
+        "my.Scale", 1, factor=3, weight=torch.randn(5), output=torch.zeros(0), gradInput=torch.zeros(0)
+    )
+    network = mlp()
+    network.modules[2] = layer
+    result = t7convert(save(Table(net=network, vocabulary=TorchObject("my.Dict", 1, words=Table("a", "b")))))
+    assert result.exit_code == 1
+    assert "not converted: vocabulary: my.Dict: no class of this name is known" in result.stderr
+    assert "net: not converted: modules[2]: my.Scale: no class of this name is known" in result.stderr
+    content = json.loads((tmp_path / "model.json").read_text("utf-8"))
+    assert content["vocabulary"] == {"$class": "my.Dict", "fields": {"words": ["a", "b"]}}
+    assert content["$missing"]["net.modules[2]"]["fields"]["factor"] == 3
+    assert set(load_file(tmp_path / "model.safetensors")) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert "Missing(layer=" in (tmp_path / "model.py").read_text("utf-8")
+
+
+def test_unknown_class_at_the_top(save: Callable[..., Path], tmp_path: Path) -> None:
+    network = TorchObject("my.Net", 1, modules=Table(nn.Linear(2, 3), nn.Tanh()))
+    result = t7convert(save(network))
+    assert result.exit_code == 1
+    assert "not converted: my.Net" in result.stderr
+    assert "nn.Linear(2, 3)" in (tmp_path / "model.py").read_text("utf-8")
+
+
+def test_input_that_cannot_be_found(save: Callable[..., Path]) -> None:
+    strange = save(nn.Sequential().add(nn.SelectTable(2)).add(nn.Linear(3, 2)), "strange.t7")
+    result = t7convert(strange)
+    assert result.exit_code == 1
+    assert "--input-shape" in result.stderr
+    result = t7convert(strange, "--input-shape", "2x5,2x3", "--force")
+    assert result.exit_code == 0
+    assert "{2x5, 2x3}" in result.stdout
+
+
+def test_input_that_does_not_fit(save: Callable[..., Path]) -> None:
+    result = t7convert(save(mlp()), "--input-shape", "2x5")
+    assert result.exit_code == 1
+    assert "it does not take an input of 2x5" in result.stderr
+
+
+def test_network_inside_of_itself(save: Callable[..., Path], tmp_path: Path) -> None:
+    network = mlp()
+    network.modules[2] = network
+    result = t7convert(save(Table(strange=network, fine=mlp())))
+    assert result.exit_code == 1
+    assert "one inside the other" in result.stderr
+    assert (tmp_path / "model_fine.py").exists()
+
+
+# ---- a difference: status 3
+
+
+@t7compat.register("test.Wrong")
+class Wrong(nn.Module):
+    """A class with a wrong rule."""
+
+    def compute(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * input
+
+
+@layer_of.register
+def _wrong(module: Wrong, plan: Plan, path: str) -> Layer:
+    return Layer(functools.partial(torch.nn.Identity), module, path)
+
+
+def test_difference_that_is_too_large(save: Callable[..., Path], tmp_path: Path) -> None:
+    result = t7convert(save(nn.Sequential().add(nn.Linear(3, 2)).add(Wrong())))
+    assert result.exit_code == 3
+    assert "DEVIATES" in result.stderr
+    assert "DEVIATES" in (tmp_path / "model.py").read_text("utf-8")
+
+
+def test_replay_that_deviates(save: Callable[..., Path]) -> None:
+    network = mlp()
+    network.forward(torch.randn(2, 3, dtype=torch.float64))
+    network.get(2).output.add_(1)
+    result = t7convert(save(network))
+    assert result.exit_code == 3
+    assert "first modules[2]: 1" in result.stderr
+
+
+# ---- nothing done: status 2
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(t7convert(tmp_path / "none.t7", "-o", out), out, "none.t7", "No such file")
+    refused(t7convert(tmp_path, "-o", out), out, "directory")
+    for content, word in (
+        (b"", "empty"),
+        (b"PK\x03\x04" + bytes(99), "zip"),
+        (b"<!DOCTYPE html>", "web page"),
+    ):
+        (tmp_path / "x.t7").write_bytes(content)
+        refused(t7convert(tmp_path / "x.t7", "-o", out), out, "x.t7", word)
+        refused(t7convert("inspect", tmp_path / "x.t7"), out, "x.t7", word)
+    (tmp_path / "x.t7").write_bytes(t7compat.dumps(mlp())[:-20])
+    refused(t7convert(tmp_path / "x.t7", "-o", out), out, "x.t7", "byte")
+
+
+def test_file_without_a_network(save: Callable[..., Path], tmp_path: Path) -> None:
+    refused(t7convert(save(Table(x=1)), "-o", tmp_path / "out"), tmp_path / "out", "no network", "inspect")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ([], "FILE"),
+        (["model.t7", "--no-such-option"], "--no-such-option"),
+        (["model.t7", "other.t7"], "other.t7"),
+        (["model.t7", "--input-shape", "3by4"], "3by4"),
+        (["inspect"], "FILE"),
+        (["inspect", "model.t7", "--depth", "x"], "depth"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_bad_usage(
+    arguments: list[str], word: str, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(save(mlp()).parent)
+    refused(t7convert(*arguments), Path("out"), word)
+
+
+def test_existing_output(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save(Table(net=mlp()))
+    (tmp_path / "model.json").write_text("mine")
+    result = t7convert(path)
+    assert result.exit_code == 2
+    assert "model.json" in result.stderr
+    assert "--force" in result.stderr
+    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.t7"]
+    assert (tmp_path / "model.json").read_text() == "mine"
+    assert t7convert(path, "--force").exit_code == 0
+    assert "model.py" in (tmp_path / "model.json").read_text()
+
+
+def test_output_that_cannot_be_written(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save(mlp())
+    result = t7convert(path, "-o", path / "below_a_file")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["model.t7"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_folder_without_permission(save: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    refused(t7convert(save(mlp()), "-o", tmp_path / "out" / "new"), tmp_path / "out", "denied")
+
+
+def test_nothing_is_left_after_an_error_in_between(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(mlp())
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no_such_python"))
+    result = t7convert(path, "-o", tmp_path / "new" / "out")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["model.t7"]
+
+
+# ---- help, inspect, defaults
+
+
+def test_help() -> None:
+    result = t7convert("--help")
+    assert result.exit_code == 0
+    for word in ("--input-shape", "--version", "inspect", "Exit status", "t7convert model.t7"):
+        assert word in result.stdout
+    assert "Examples" in t7convert("inspect", "--help").stdout
+    assert "0." in t7convert("--version").stdout
+
+
+def test_inspect(save: Callable[..., Path]) -> None:
+    shared = torch.randn(2, 3)
+    checkpoint = Table(
+        net=mlp(), a=shared, b=shared.view(6), opt=Table(x=1, name="a\x1b[31m"), ids=Table(*range(50))
+    )
+    checkpoint["again"] = checkpoint.opt
+    result = t7convert("inspect", save(checkpoint))
+    assert result.exit_code == 0
+    lines = result.stdout.split("\n")
+    for line in (
+        "  net: nn.Sequential (26 parameters)",
+        "      [1]: nn.Linear(3 -> 4)",
+        "        weight: DoubleTensor 4x3",
+        "  a: FloatTensor 2x3 &1",
+        "  b: FloatTensor 6 &1",
+        "    x: 1",
+        '    name: "a\\x1b[31m"',
+        "    ... 30 more",
+        "  again: table of 2 &2 (above)",
+    ):
+        assert line in lines
+    assert "26 parameters; " in lines[-2]
+
+
+def test_inspect_to_a_depth(save: Callable[..., Path]) -> None:
+    lines = t7convert("inspect", save(Table(a=Table(b=Table(c=1)))), "--depth", "1").stdout.split("\n")
+    assert lines[:2] == ["table of 1", "  a: table of 1"]
+
+
+def test_inspect_as_json(save: Callable[..., Path]) -> None:
+    content = json.loads(t7convert("inspect", save(Table(net=mlp())), "--json").stdout)
+    assert content["totals"]["parameters"] == 26
+    (row,) = [row for row in content["rows"] if row["path"] == "net.modules[1].weight"]
+    assert row["size"] == [4, 3]
+    assert row["bytes"] == 96
+    assert row["type"] == "torch.DoubleTensor"
+
+
+def test_inspect_deep_and_cyclic_tables(save: Callable[..., Path]) -> None:
+    deep = value = Table()
+    for _ in range(3000):
+        value["x"] = Table()
+        value = value.x
+    value["x"] = deep
+    assert t7convert("inspect", save(deep)).stdout.count("\n") == 102
+
+
+def test_file_with_the_name_of_a_command(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(mlp(), "inspect")
+    monkeypatch.chdir(path.parent)
+    assert t7convert("./inspect").exit_code == 0
+    assert Path("inspect.py").exists()
+
+
+def test_colours_only_on_a_terminal(save: Callable[..., Path]) -> None:
+    assert "\x1b" not in t7convert(save(mlp())).output
+
+
+def test_unexpected_errors_are_one_line(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(mlp())
+    monkeypatch.setattr("converters.cli.convert", lambda *arguments, **options: 1 / 0)
+    result = t7convert(path)
+    assert result.exit_code == 2
+    assert "ZeroDivisionError" in result.stderr
+    assert "--debug" in result.stderr
+    debugged = CliRunner().invoke(main, [str(path), "--debug"])
+    assert isinstance(debugged.exception, ZeroDivisionError)
+
+
+def test_python_api(save: Callable[..., Path], tmp_path: Path) -> None:
+    from converters import convert
+
+    said: list[str] = []
+    report = convert(save(mlp()), tmp_path / "out", progress=said.append)
+    assert report.status == 0
+    assert report.networks[0].verification.largest == 0
+    assert said[0] == "reading model.t7"
+    x = torch.randn(2, 3, dtype=torch.float64)
+    module = mlp()
+    torch.testing.assert_close(to_native(module)(x), module.forward(x))
