@@ -1,0 +1,35 @@
+"""Two programs for one task, side by side in one process."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from timeit import Timer
+from typing import NamedTuple
+
+LONG_ENOUGH = 0.02  # seconds: short calls are timed several at once
+ROUNDS = 7
+
+
+class Task(NamedTuple):
+    """Something that t7compat (`ours`) and another program (`theirs`, called `other`) can do."""
+
+    name: str
+    ours: Callable[[], object]
+    other: str
+    theirs: Callable[[], object]
+
+
+def compare(*tasks: Task) -> None:
+    """Print the median times of each pair, taken in turn, and their ratio: below 1 ours is faster."""
+    width = max(len(task.name) for task in tasks)
+    for task in tasks:
+        timers = Timer(task.ours), Timer(task.theirs)
+        counts = [max(1, int(LONG_ENOUGH / min(timer.repeat(3, 1)))) for timer in timers]
+        rounds = [
+            [timer.timeit(count) / count * 1e3 for timer, count in zip(timers, counts, strict=True)]
+            for _ in range(ROUNDS)
+        ]
+        here, there = map(statistics.median, zip(*rounds, strict=True))
+        ratio = f"ratio {here / there:5.2f}"
+        print(f"{task.name:{width}} {here:10.3f} ms   {task.other:24} {there:10.3f} ms   {ratio}")

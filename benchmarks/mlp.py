@@ -1,0 +1,66 @@
+"""One training step of a perceptron with ten layers beside torch.nn.  `python benchmarks/mlp.py`"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from compare import Task, compare
+
+import t7compat
+from t7compat import nn
+
+DEPTH = 10
+SIZES = [(16, 8), (128, 32)]  # width, batch
+LEARNING_RATE = 0.01
+
+
+def ours(width: int, batch: int) -> Callable[[], object]:
+    """A training step with t7compat."""
+    network = nn.Sequential()
+    for _ in range(DEPTH):
+        network.add(nn.Linear(width, width)).add(nn.ReLU())
+    criterion = nn.MSECriterion()
+    x, y = torch.randn(batch, width), torch.randn(batch, width)
+
+    def step() -> None:
+        network.zeroGradParameters()
+        output = network.forward(x)
+        criterion.forward(output, y)
+        network.backward(x, criterion.backward(output, y))
+        network.updateParameters(LEARNING_RATE)
+
+    return step
+
+
+def native(width: int, batch: int) -> Callable[[], object]:
+    """The same with torch.nn."""
+    layers = [layer for _ in range(DEPTH) for layer in (torch.nn.Linear(width, width), torch.nn.ReLU())]
+    network, criterion = torch.nn.Sequential(*layers), torch.nn.MSELoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
+    x, y = torch.randn(batch, width), torch.randn(batch, width)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        criterion(network(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    t7compat.setdefaulttensortype("torch.FloatTensor")
+    torch.set_num_threads(
+        1
+    )  # the sizes are small: threads that wait for each other would be all that is seen
+    compare(
+        *(
+            Task(
+                f"{DEPTH} layers of {width}, batch {batch}",
+                ours(width, batch),
+                "torch.nn and SGD",
+                native(width, batch),
+            )
+            for width, batch in SIZES
+        )
+    )
