@@ -23,6 +23,7 @@ class GPU(Decorator):
         vars(self).update(file.readObject().items())
 
     def write(self, file: Any) -> None:
+        """What `read` reads."""
         file.writeObject(Table(self.type(), self.device))
         file.writeObject(Table.from_items(vars(self).items()))
 
@@ -56,6 +57,7 @@ class DataParallelTable(Container):
             self.gpuAssignments = assignments
 
     def write(self, file: Any) -> None:
+        """What `read` reads, in its last version."""
         file.writeObject(self.gpuAssignments)
         file.writeObject(Table.from_items(vars(self).items()))
 
