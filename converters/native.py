@@ -23,6 +23,7 @@ from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
 from t7compat.nn.stochastic import Dropout
+from t7compat.nngraph import gModule
 from t7compat.table import Table, to_tuples
 
 Tensor = torch.Tensor
@@ -206,6 +207,11 @@ def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
     if make is None:
         make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
     return Layer(make, module, path)
+
+
+@layer_of.register
+def _graph(module: gModule, plan: Plan, path: str) -> Layer:
+    raise Unconvertible("graphs of nngraph cannot be converted yet")
 
 
 # ---- which layers to write out for a given input

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from deviations import DEVIATIONS
 from golden import Case, unknown_classes
 
+import t7compat
 from t7compat import Table
 
 torch.set_num_threads(1)
@@ -30,3 +35,14 @@ def data(case: Case, request: pytest.FixtureRequest) -> Table:
     if unknown := unknown_classes(data):
         pytest.skip(f"t7compat has no {', '.join(unknown)}")
     return data
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Save a value as a .t7 file."""
+
+    def save(value: Any, name: str = "model.t7", **options: Any) -> Path:
+        t7compat.save(tmp_path / name, value, **options)
+        return tmp_path / name
+
+    return save

@@ -44,3 +44,14 @@ DEVIATIONS: dict[str, str] = {
     "rnn/Sequencer/nested_sequencer:rounds": "in Torch7 the second outer step overwrites the output tensors "
     "of the first one, which share their memory with it",
 }
+
+# Classes that have no form in PyTorch yet, or none at all
+UNCONVERTIBLE: dict[str, str] = {
+    "nn.Container": "an abstract class",
+    "nn.Module": "an abstract class",
+    "nn.MaskZero": "its compute is not liftable yet",
+    "nn.TrimZero": "its compute is not liftable yet",
+    "nn.Recurrent": "no rule over sequences yet",
+    "nn.SpatialMaxUnpooling": "it takes the indices of another layer",
+    "nn.gModule": "graphs are not written yet",
+}

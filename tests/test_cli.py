@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -13,58 +12,22 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from command import mlp, t7convert
+from deviations import UNCONVERTIBLE
 from golden import GOLDEN
 from safetensors.torch import load_file
 
 import t7compat
 from converters import to_native
 from converters.cli import main
-from converters.native import Layer, Plan, layer_of
-from t7compat import Table, TorchObject, nn
+from t7compat import Table, nn
 from t7compat.t7file.wire import BinarySink
 from t7compat.t7file.writer import Writer
 from t7compat.tensortypes import parse, tag
 
 SONGS = sorted((GOLDEN / "traces").glob("songs_*.t7"))
-MODELS = [
-    path
-    for name in ("autoencoder", "rnnlm_lstm*", "training_checkpoint")
-    for path in sorted((GOLDEN / "models").glob(f"{name}.full.t7"))
-]
-
-
-def t7convert(*arguments: Any) -> Result:
-    """The command, in this process."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert isinstance(result.exception, SystemExit | None), result.exception
-    return result
-
-
-def refused(result: Result, folder: Path, *words: str) -> None:
-    """Check that nothing was done, and that one line says why."""
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    assert result.stderr.startswith("t7convert: ")
-    assert result.stderr.count("\n") == 1
-    for word in words:
-        assert word in result.stderr
-    assert not folder.exists() or list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[..., Path]:
-    """Save a value as a .t7 file."""
-
-    def save(value: Any, name: str = "model.t7", **options: Any) -> Path:
-        t7compat.save(tmp_path / name, value, **options)
-        return tmp_path / name
-
-    return save
-
-
-def mlp() -> nn.Sequential:
-    return nn.Sequential().add(nn.Linear(3, 4)).add(nn.Tanh()).add(nn.Linear(4, 2))
+MODELS = sorted((GOLDEN / "models").glob("*.full.t7"))
 
 
 # ---- what Torch7 saved
@@ -94,13 +57,21 @@ def test_song_networks_of_torch7(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_networks_of_torch7(path: Path, tmp_path: Path) -> None:
     result = t7convert(path, "-o", tmp_path, "--json")
+    report = json.loads(result.stdout)
+    refused = {problem["typename"] for network in report["networks"] for problem in network["problems"]}
+    if refused:
+        assert refused <= UNCONVERTIBLE.keys()
+        pytest.skip(", ".join(f"{name}: {UNCONVERTIBLE[name]}" for name in refused))
     assert result.exit_code == 0
-    verified(json.loads(result.stdout), tmp_path)
+    verified(report, tmp_path)
 
 
-def test_song_network_predicts_what_torch7_predicted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", SONGS, ids=lambda path: path.stem)
+def test_song_network_predicts_what_torch7_predicted(path: Path, tmp_path: Path) -> None:
     """The trained network of a trace, saved by us, converted, and used without t7compat."""
-    trace = t7compat.load(GOLDEN / "traces" / "songs_batch.t7")[1]
+    trace = t7compat.load(path)[1]
+    if not isinstance(trace.data.input, torch.Tensor) or trace.predictions_evaluate is None:
+        pytest.skip("one prediction for all data is wanted")
     for parameter, final in zip(trace.model.parameters()[0], trace.params_final, strict=True):
         parameter.copy_(final)
     t7compat.save(tmp_path / "songs.t7", Table(model=trace.model))
@@ -197,171 +168,6 @@ def test_cuda_types(save: Callable[..., Path]) -> None:
     path = save(network)
     assert b"torch.CudaTensor" in path.read_bytes()
     assert t7convert(path).exit_code == 0
-
-
-# ---- what could not be converted: status 1
-
-
-def test_unknown_class(save: Callable[..., Path], tmp_path: Path) -> None:
-    layer = TorchObject(
-        "my.Scale", 1, factor=3, weight=torch.randn(5), output=torch.zeros(0), gradInput=torch.zeros(0)
-    )
-    network = mlp()
-    network.modules[2] = layer
-    result = t7convert(save(Table(net=network, vocabulary=TorchObject("my.Dict", 1, words=Table("a", "b")))))
-    assert result.exit_code == 1
-    assert "not converted: vocabulary: my.Dict: no class of this name is known" in result.stderr
-    assert "net: not converted: modules[2]: my.Scale: no class of this name is known" in result.stderr
-    content = json.loads((tmp_path / "model.json").read_text("utf-8"))
-    assert content["vocabulary"] == {"$class": "my.Dict", "fields": {"words": ["a", "b"]}}
-    assert content["$missing"]["net.modules[2]"]["fields"]["factor"] == 3
-    assert set(load_file(tmp_path / "model.safetensors")) == {"0.weight", "0.bias", "2.weight", "2.bias"}
-    assert "Missing(layer=" in (tmp_path / "model.py").read_text("utf-8")
-
-
-def test_unknown_class_at_the_top(save: Callable[..., Path], tmp_path: Path) -> None:
-    network = TorchObject("my.Net", 1, modules=Table(nn.Linear(2, 3), nn.Tanh()))
-    result = t7convert(save(network))
-    assert result.exit_code == 1
-    assert "not converted: my.Net" in result.stderr
-    assert "nn.Linear(2, 3)" in (tmp_path / "model.py").read_text("utf-8")
-
-
-def test_input_that_cannot_be_found(save: Callable[..., Path]) -> None:
-    strange = save(nn.Sequential().add(nn.SelectTable(2)).add(nn.Linear(3, 2)), "strange.t7")
-    result = t7convert(strange)
-    assert result.exit_code == 1
-    assert "--input-shape" in result.stderr
-    result = t7convert(strange, "--input-shape", "2x5,2x3", "--force")
-    assert result.exit_code == 0
-    assert "{2x5, 2x3}" in result.stdout
-
-
-def test_input_that_does_not_fit(save: Callable[..., Path]) -> None:
-    result = t7convert(save(mlp()), "--input-shape", "2x5")
-    assert result.exit_code == 1
-    assert "it does not take an input of 2x5" in result.stderr
-
-
-def test_network_inside_of_itself(save: Callable[..., Path], tmp_path: Path) -> None:
-    network = mlp()
-    network.modules[2] = network
-    result = t7convert(save(Table(strange=network, fine=mlp())))
-    assert result.exit_code == 1
-    assert "one inside the other" in result.stderr
-    assert (tmp_path / "model_fine.py").exists()
-
-
-# ---- a difference: status 3
-
-
-@t7compat.register("test.Wrong")
-class Wrong(nn.Module):
-    """A class with a wrong rule."""
-
-    def compute(self, input: torch.Tensor) -> torch.Tensor:
-        return 2 * input
-
-
-@layer_of.register
-def _wrong(module: Wrong, plan: Plan, path: str) -> Layer:
-    return Layer(functools.partial(torch.nn.Identity), module, path)
-
-
-def test_difference_that_is_too_large(save: Callable[..., Path], tmp_path: Path) -> None:
-    result = t7convert(save(nn.Sequential().add(nn.Linear(3, 2)).add(Wrong())))
-    assert result.exit_code == 3
-    assert "DEVIATES" in result.stderr
-    assert "DEVIATES" in (tmp_path / "model.py").read_text("utf-8")
-
-
-def test_replay_that_deviates(save: Callable[..., Path]) -> None:
-    network = mlp()
-    network.forward(torch.randn(2, 3, dtype=torch.float64))
-    network.get(2).output.add_(1)
-    result = t7convert(save(network))
-    assert result.exit_code == 3
-    assert "first modules[2]: 1" in result.stderr
-
-
-# ---- nothing done: status 2
-
-
-def test_bad_files(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    refused(t7convert(tmp_path / "none.t7", "-o", out), out, "none.t7", "No such file")
-    refused(t7convert(tmp_path, "-o", out), out, "directory")
-    for content, word in (
-        (b"", "empty"),
-        (b"PK\x03\x04" + bytes(99), "zip"),
-        (b"<!DOCTYPE html>", "web page"),
-    ):
-        (tmp_path / "x.t7").write_bytes(content)
-        refused(t7convert(tmp_path / "x.t7", "-o", out), out, "x.t7", word)
-        refused(t7convert("inspect", tmp_path / "x.t7"), out, "x.t7", word)
-    (tmp_path / "x.t7").write_bytes(t7compat.dumps(mlp())[:-20])
-    refused(t7convert(tmp_path / "x.t7", "-o", out), out, "x.t7", "byte")
-
-
-def test_file_without_a_network(save: Callable[..., Path], tmp_path: Path) -> None:
-    refused(t7convert(save(Table(x=1)), "-o", tmp_path / "out"), tmp_path / "out", "no network", "inspect")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "word"),
-    [
-        ([], "FILE"),
-        (["model.t7", "--no-such-option"], "--no-such-option"),
-        (["model.t7", "other.t7"], "other.t7"),
-        (["model.t7", "--input-shape", "3by4"], "3by4"),
-        (["inspect"], "FILE"),
-        (["inspect", "model.t7", "--depth", "x"], "depth"),
-    ],
-    ids=" ".join,
-)  # fmt: skip
-def test_bad_usage(
-    arguments: list[str], word: str, save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(save(mlp()).parent)
-    refused(t7convert(*arguments), Path("out"), word)
-
-
-def test_existing_output(save: Callable[..., Path], tmp_path: Path) -> None:
-    path = save(Table(net=mlp()))
-    (tmp_path / "model.json").write_text("mine")
-    result = t7convert(path)
-    assert result.exit_code == 2
-    assert "model.json" in result.stderr
-    assert "--force" in result.stderr
-    assert sorted(os.listdir(tmp_path)) == ["model.json", "model.t7"]
-    assert (tmp_path / "model.json").read_text() == "mine"
-    assert t7convert(path, "--force").exit_code == 0
-    assert "model.py" in (tmp_path / "model.json").read_text()
-
-
-def test_output_that_cannot_be_written(save: Callable[..., Path], tmp_path: Path) -> None:
-    path = save(mlp())
-    result = t7convert(path, "-o", path / "below_a_file")
-    assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1
-    assert os.listdir(tmp_path) == ["model.t7"]
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
-def test_folder_without_permission(save: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir(mode=0o500)
-    refused(t7convert(save(mlp()), "-o", tmp_path / "out" / "new"), tmp_path / "out", "denied")
-
-
-def test_nothing_is_left_after_an_error_in_between(
-    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = save(mlp())
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "no_such_python"))
-    result = t7convert(path, "-o", tmp_path / "new" / "out")
-    assert result.exit_code == 2
-    assert result.stderr.count("\n") == 1
-    assert os.listdir(tmp_path) == ["model.t7"]
 
 
 # ---- help, inspect, defaults

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from deviations import UNCONVERTIBLE
 from golden import Case, cases, same, unknown_classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,17 +25,6 @@ from t7compat import Table, nn
 from t7compat.table import to_tuples
 
 ABOUT = ["A test.", "", "With code:", "    x = 1"]
-
-# Classes that have no form in PyTorch yet, or none at all
-REFUSED = {
-    "nn.Container": "an abstract class",
-    "nn.Module": "an abstract class",
-    "nn.MaskZero": "its compute is not liftable yet",
-    "nn.TrimZero": "its compute is not liftable yet",
-    "nn.Recurrent": "no rule over sequences yet",
-    "nn.SpatialMaxUnpooling": "it takes the indices of another layer",
-    "nn.gModule": "graphs are not written yet",
-}
 
 
 def convertible(case: Case) -> bool:
@@ -61,8 +51,8 @@ def planned(module: nn.Module, input: Any) -> Plan:
     plan = Plan(module)
     if plan.problems:
         refused = {problem.typename for problem in plan.problems.values()}
-        assert refused <= REFUSED.keys()
-        pytest.skip(", ".join(f"{name}: {REFUSED[name]}" for name in refused))
+        assert refused <= UNCONVERTIBLE.keys()
+        pytest.skip(", ".join(f"{name}: {UNCONVERTIBLE[name]}" for name in refused))
     return Plan(module, disagreeing(plan, input))
 
 

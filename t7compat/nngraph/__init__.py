@@ -1,5 +1,5 @@
 """nngraph: networks as graphs of modules."""
 
-from t7compat.nngraph import graph
+from t7compat.nngraph.graph import gModule
 
-__all__ = ["graph"]
+__all__ = ["gModule"]
