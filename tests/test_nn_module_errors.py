@@ -364,7 +364,8 @@ def quietly(function: Callable[..., Any], *arguments: Any) -> None:
 
 def one_of_each_class() -> list[Case]:
     """A golden case for each class."""
-    return list({case.stem: case for area in ("nn", "rnn") for case in cases(area)}.values())
+    found = [case for area in ("nn", "rnn") for case in cases(area) if case.load().dataset is None]
+    return list({case.stem: case for case in found}.values())
 
 
 @pytest.mark.parametrize("case", one_of_each_class(), ids=str)
