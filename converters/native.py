@@ -21,7 +21,9 @@ from converters.lift import lifted
 from converters.text import Unconvertible, literal
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
+from t7compat.nn.adaptive_pooling import FractionalMaxPooling
 from t7compat.nn.module import Module
+from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout
 from t7compat.nngraph import gModule
 from t7compat.table import Table, to_tuples
@@ -207,6 +209,19 @@ def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
     if make is None:
         make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
     return Layer(make, module, path)
+
+
+@layer_of.register
+def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None:
+        raise Unconvertible("a class derived from it has no torch.nn form")
+    return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+
+
+@layer_of.register
+def _contrast(module: SpatialContrastiveNormalization, plan: Plan, path: str) -> Layer:
+    return plan.layer(module.normalizer, f"{path}.normalizer".lstrip("."))
 
 
 @layer_of.register

@@ -7,6 +7,8 @@ from typing import Any
 
 from t7compat import registry
 from t7compat.nn import (
+    adaptive_pooling,
+    average_pooling,
     containers,
     convolution,
     criterions,
@@ -15,10 +17,12 @@ from t7compat.nn import (
     normalization,
     pooling,
     reductions,
+    resampling,
     shaping,
     stochastic,
     tables,
     transfer,
+    unpooling,
 )
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
@@ -26,6 +30,8 @@ from t7compat.nn.module import Module
 __all__ = [
     "Criterion",
     "Module",
+    "adaptive_pooling",
+    "average_pooling",
     "containers",
     "convolution",
     "criterions",
@@ -34,10 +40,12 @@ __all__ = [
     "normalization",
     "pooling",
     "reductions",
+    "resampling",
     "shaping",
     "stochastic",
     "tables",
     "transfer",
+    "unpooling",
 ]
 
 

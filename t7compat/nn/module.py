@@ -141,11 +141,14 @@ class Module(Stepping, LuaObject):
             self.updateGradInput(input, gradOutput)
             self.accGradParameters(input, gradOutput, scale)
             return self.gradInput
-        return self._tape(input).backward(gradOutput, scale=scale)
+        self._tape(input).backward(gradOutput, scale=scale)
+        return self.gradInput
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
         """Compute and set `gradInput`, the gradient with respect to the input."""
-        return self._tape(input).backward(gradOutput, parameters=False) if self._computes else self.gradInput
+        if self._computes:
+            self._tape(input).backward(gradOutput, parameters=False)
+        return self.gradInput
 
     def accGradParameters(self, input: Any, gradOutput: Any, scale: float = 1) -> None:
         """Add `scale` times the gradients with respect to the parameters to `gradWeight`, `gradBias`, ..."""
