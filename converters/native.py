@@ -212,6 +212,11 @@ def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
 
 
 @layer_of.register
+def _graph(module: gModule, plan: Plan, path: str) -> Layer:
+    raise Unconvertible("graphs of nngraph cannot be converted yet")
+
+
+@layer_of.register
 def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Layer:
     make = native_form(module)
     if make is None:
@@ -222,11 +227,6 @@ def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Laye
 @layer_of.register
 def _contrast(module: SpatialContrastiveNormalization, plan: Plan, path: str) -> Layer:
     return plan.layer(module.normalizer, f"{path}.normalizer".lstrip("."))
-
-
-@layer_of.register
-def _graph(module: gModule, plan: Plan, path: str) -> Layer:
-    raise Unconvertible("graphs of nngraph cannot be converted yet")
 
 
 # ---- which layers to write out for a given input

@@ -22,7 +22,6 @@ from converters import Unconvertible, to_native
 from converters.native import Layer, Plan, disagreeing
 from converters.source import source
 from t7compat import Table, nn
-from t7compat.nn.adaptive_pooling import FractionalMaxPooling
 from t7compat.table import to_tuples
 
 ABOUT = ["A test.", "", "With code:", "    x = 1"]
@@ -58,8 +57,7 @@ def planned(module: nn.Module, input: Any) -> Plan:
 
 
 def random_in_evaluation(module: nn.Module) -> bool:
-    drops = any(layer.stochastic_inference for layer in module.findModules("nn.Dropout")[0])
-    return drops or isinstance(module, FractionalMaxPooling)
+    return any(getattr(layer, "stochastic_inference", False) for layer in module.listModules())
 
 
 @golden

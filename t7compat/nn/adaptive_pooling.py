@@ -80,6 +80,7 @@ class FractionalMaxPooling(Pooling, typename=""):
 
     scratch = ("indices",)
     layer: type[torch.nn.Module]
+    stochastic_inference = True  # the windows are drawn in evaluation, too
     newRandomPool = False
     randomSamples: Any = None
 

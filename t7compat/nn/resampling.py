@@ -145,7 +145,8 @@ class Scaling(Module, typename=""):
 
     def __init__(self, params: Any, **fields: Any) -> None:
         if isinstance(params, Table | dict):
-            fields |= {name: params.get(name) for name in ("odepth", "owidth", "oheight")}
+            sizes = Table.from_python(params)
+            fields |= {name: sizes[name] for name in ("odepth", "owidth", "oheight")}
         elif isinstance(params, int | float) and params >= 1 and params == int(params):
             fields["scale_factor"] = int(params)
         else:
@@ -193,11 +194,10 @@ class UpSampling(Scaling):
 
     def __init__(self, params: Any, mode: str | None = None) -> None:
         linear = mode in ("linear", "bilinear", "trilinear")
-        given = params.get if isinstance(params, Table | dict) else None
-        if given and not (linear and given("oheight") and given("owidth")):
+        super().__init__(params, mode="linear" if linear else "nearest")
+        if not self.scale_factor and not (linear and self.oheight and self.owidth):
             wanted = "a scale factor, or for mode linear a table with oheight and owidth"
             raise InputError(f"{self.__typename__}: expected {wanted}, got {describe(params)}")
-        super().__init__(params, mode="linear" if linear else "nearest")
 
     def compute(self, input: Tensor) -> Tensor:
         size = (self.odepth, self.oheight, self.owidth)
