@@ -140,8 +140,8 @@ class Module(Stepping, LuaObject):
         if self.is_opaque():
             self.updateGradInput(input, gradOutput)
             self.accGradParameters(input, gradOutput, scale)
-            return self.gradInput
-        self._tape(input).backward(gradOutput, scale=scale)
+        else:
+            self._tape(input).backward(gradOutput, scale=scale)
         return self.gradInput
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
