@@ -40,8 +40,8 @@ class PlanePadding(Module, typename=""):
 
     def prepare(self, input: Any) -> None:
         expect(input, 3, 4)
-        height, width = input.shape[-2:]
-        if height + self.pad_t + self.pad_b < 1 or width + self.pad_l + self.pad_r < 1:
+        sides = (input.shape[-1], self.pad_l, self.pad_r), (input.shape[-2], self.pad_t, self.pad_b)
+        if any(size + min(before, 0) + min(after, 0) < 1 for size, before, after in sides):
             raise InputError(f"expected planes of which something is left, got {describe(input)}")
 
     def __str__(self) -> str:
@@ -132,6 +132,9 @@ class PixelShuffle(Module):
 
     def prepare(self, input: Any) -> None:
         expect(input, 3, 4)
+        if input.shape[-3] % self.upscaleFactorSquared:
+            wanted = f"a multiple of {self.upscaleFactorSquared} planes"
+            raise InputError(f"expected {wanted}, got {describe(input)}")
 
 
 class Scaling(Module, typename=""):
