@@ -18,7 +18,7 @@ import torch
 from converters import emitted
 from converters.compare import difference
 from converters.lift import lifted
-from converters.text import Unconvertible, literal
+from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
@@ -121,6 +121,7 @@ class Plan:
         self.natives: list[Layer] = []  # leaves for which torch.nn has an equal
         self._layers: dict[tuple[int, Rule], Layer] = {}
         self._open: list[int] = []
+        self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
         self.root = self.layer(module, "")
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
@@ -132,13 +133,22 @@ class Plan:
                 raise T7Error(f"more than {_DEEPEST} modules, one inside the other")
             self._open.append(id(module))
             try:
-                self._layers[key] = _checked(rule(module, self, path))
+                self._layers[key] = self._checked(rule(module, self, path))
             except Unconvertible as error:
                 self._layers[key] = self._stand_in(module, path, error.message)
             except FAILURES as error:  # its fields are not those of its class
                 self._layers[key] = self._stand_in(module, path, f"{type(error).__name__}: {error}")
             self._open.pop()
         return self._layers[key]
+
+    def _checked(self, layer: Layer) -> Layer:
+        """The layer, if it can be written: fields of modules in a file may be anything."""
+        kind = layer.make.func
+        literal((*layer.make.args, *layer.make.keywords.values()))
+        for definition in in_order([definition_of(kind)])[:-1] if not is_torch(kind) else ():
+            if self._helpers.setdefault(definition.name, definition) != definition:
+                raise Unconvertible(f"another layer means another thing by {definition.name}")
+        return layer
 
     def children(self, module: Any, path: str, rule: Rule | None = None) -> tuple[Layer, ...]:
         """The layers of the modules inside a module."""
@@ -152,12 +162,6 @@ class Plan:
         self.problems[path] = Problem(path, name, reason)
         make = functools.partial(emitted.Missing, layer=f"{name} at {path}" if path else name)
         return Layer(make, module, path, self.children(module, path))
-
-
-def _checked(layer: Layer) -> Layer:
-    """The layer, if it can be printed: fields of modules in a file may be anything."""
-    literal((*layer.make.args, *layer.make.keywords.values()))
-    return layer
 
 
 def below(path: str, i: int) -> str:

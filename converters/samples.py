@@ -43,7 +43,7 @@ def describe(shape: Shape) -> str:
 
 def parse(text: str) -> list[tuple[int, ...]]:
     """The sizes that `3x4` stands for, or `3x4,3x5` for a table of two tensors."""
-    if not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*)*", text):
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*(,[1-9]\d*(x[1-9]\d*)*)*", text):
         raise InputError(f"expected a size such as 3x4, or 3x4,3x5 for a table of two tensors, got {text!r}")
     return [tuple(map(int, part.split("x"))) for part in text.split(",")]
 

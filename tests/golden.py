@@ -17,6 +17,9 @@ from t7compat.nested import entries, path_step, type_name, walk
 
 GOLDEN = Path(os.environ.get("T7COMPAT_GOLDEN", Path(__file__).parents[1] / "fixtures" / "golden"))
 
+if not any(GOLDEN.glob("*/*.t7")):
+    raise pytest.UsageError(f"no golden data in {GOLDEN}")
+
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 1e-2}
 
 

@@ -41,6 +41,13 @@ class LuaObject:
         def __getattr__(self, name: str) -> Any:
             """A field: which ones there are is known to the Lua class only."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What `torch.save` keeps: the fields, but no recorded pass, whose graph it cannot.
+
+        It also keeps what is shared, which Python's pickle alone does not: that copies each tensor.
+        """
+        return vars(self)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy_graph(self, memo)
 

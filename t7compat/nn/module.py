@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import copy_graph, walk
+from t7compat.nested import copy_graph, type_name, walk
 from t7compat.nn.flatten import flatten
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.shapes import describe, expect
@@ -68,10 +68,16 @@ class Module(Stepping, LuaObject):
         return module
 
     def __init__(self, **fields: Any) -> None:
-        """Set the fields of every module and those given; None stands for a field that is not there."""
+        """Set the fields of every module and those given; None stands for a field that is not there.
+
+        Parameters among them get a tensor for their gradient.
+        """
         self.output, self.gradInput = new_tensor(), new_tensor()
         self._type = default_type().tensor
         vars(self).update((name, value) for name, value in fields.items() if value is not None)
+        for name, gradient in self._parameter_fields:
+            if name in vars(self):
+                vars(self).setdefault(gradient, torch.zeros_like(vars(self)[name]))
 
     # ---- what a class is made of
 
@@ -250,9 +256,12 @@ class Module(Stepping, LuaObject):
         for name in names:
             if vars(self).get(name) is None:
                 continue
-            if vars(other).get(name) is None:
+            mine, theirs = vars(self)[name], vars(other).get(name)
+            if theirs is None:
                 raise InputError(f"share: expected a module with the field {name}, got {describe(other)}")
-            vars(self)[name].set_(vars(other)[name])
+            if mine.dtype != theirs.dtype:
+                raise InputError(f"share: expected {name} to be a {type_name(mine)}, got {describe(theirs)}")
+            mine.set_(theirs)
             self.shared = other.shared = True
         return self
 

@@ -77,7 +77,7 @@ def refuse(error: Exception, explain: Callable[..., None] | None = None, **given
 
     `explain` may know better what was wrong, and raise its own InputError.
     """
-    if isinstance(error, InputError | torch.cuda.OutOfMemoryError):
+    if isinstance(error, InputError | RecursionError | torch.cuda.OutOfMemoryError):
         raise error
     if explain is not None:
         try:

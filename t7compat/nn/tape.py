@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import path_step
+from t7compat.nested import path_step, type_name
 from t7compat.nn.shapes import FAULTS, describe, expect_fit, like, refuse
 from t7compat.table import Table, leaves, map_leaves, to_tuples
 
@@ -57,6 +57,9 @@ class Tape:
             if not error.place:
                 error.within(label(module))
             raise
+        except RecursionError:
+            deep = "modules nested less deeply, or a larger limit by sys.setrecursionlimit"
+            raise InputError(f"{type_name(module)}: expected {deep}") from None
 
     # ---- forward
 
@@ -177,8 +180,7 @@ class Tape:
             if gradient is not None
         ]
         if learningRate is None:
-            targets = [vars(module).get(gradient_name(name)) for module, name, _ in found]
-            add_all([(t, g) for t, (_, _, g) in zip(targets, found, strict=True) if t is not None], scale)
+            add_all([(_gradient(module, name), gradient) for module, name, gradient in found], scale)
             return
         through_gradients = {id(m): m for m, _, _ in found if m.shared and not m.updates_when_shared}
         for module in through_gradients.values():
@@ -190,6 +192,15 @@ class Tape:
                 vars(module)[name].add_(gradient, alpha=-learningRate)
         for module in through_gradients.values():
             module.updateParameters(learningRate)
+
+
+def _gradient(module: Module, name: str) -> Tensor:
+    """Where the gradient of a parameter accumulates; a module that lacks the tensor gets it."""
+    fields, field = vars(module), gradient_name(name)
+    if fields.get(field) is None:
+        fields[field] = torch.zeros_like(fields[name])
+    tensor: Tensor = fields[field]
+    return tensor
 
 
 @functools.cache
