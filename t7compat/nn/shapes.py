@@ -64,7 +64,7 @@ def with_gradient(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor
     if not x.requires_grad:
         return x
     inner = x.view_as(x)
-    inner.register_hook(change)
+    inner.register_hook(change)  # type: ignore[no-untyped-call]
     return inner.view_as(inner)  # whoever asks for the gradient at the tensor with the hook gets change(g)
 
 

@@ -113,9 +113,7 @@ class PlaneDropout(Module, typename=""):
     stochastic_inference = False
 
     def __init__(self, p: float = 0.5, stochasticInference: bool = False) -> None:
-        super().__init__(
-            p=p, train=True, stochastic_inference=bool(stochasticInference), noise=new_tensor()
-        )  # fmt: skip
+        super().__init__(p=p, train=True, stochastic_inference=bool(stochasticInference), noise=new_tensor())
 
     def compute(self, input: Tensor) -> Tensor:
         if self.train:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, describe, expect, plane_axis, position
-from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
 Native = functools.partial[Any]
