@@ -60,7 +60,10 @@ def plane_axis(dims: int) -> int:
 
 
 def with_gradient(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """`x`, where a gradient g that comes back goes on as `change(g)`."""
+    """`x`, where a gradient g that comes back goes on as `change(g)`.
+
+    `change` should not refer to a module, which may hold the graph that holds `change`.
+    """
     if not x.requires_grad:
         return x
     inner = x.view_as(x)

@@ -16,9 +16,13 @@ from t7compat.tensortypes import new_tensor
 Tensor = torch.Tensor
 
 
-def refuse_gradient(gradient: Tensor) -> NoReturn:
-    """Raise InputError for a backward in evaluation mode, as some layers do in Torch7."""
-    raise InputError("expected a backward in training mode only: no gradient is defined in evaluation")
+def without_gradient(output: Tensor, layer: str) -> Tensor:
+    """The output of a layer that, as in Torch7, refuses a backward in evaluation mode."""
+
+    def refuse(gradient: Tensor) -> NoReturn:
+        raise InputError("expected training mode: backward is not defined in evaluation").within(layer)
+
+    return with_gradient(output, refuse)
 
 
 class Dropout(Module):
@@ -119,7 +123,7 @@ class PlaneDropout(Module, typename=""):
         if self.train:
             return input * self.noise
         output = input * self.noise if self.stochastic_inference else input * (1 - self.p)
-        return with_gradient(output, refuse_gradient)
+        return without_gradient(output, self.__typename__)
 
     def prepare(self, input: Any) -> None:
         expect(input, like=self.output)
@@ -161,7 +165,7 @@ class WhiteNoise(Module):
     def compute(self, input: Tensor) -> Tensor:
         if self.train is not False:
             return input + self.noise
-        return with_gradient(input + self.mean, refuse_gradient)
+        return without_gradient(input + self.mean, self.__typename__)
 
     def prepare(self, input: Any) -> None:
         expect(input, like=self.output)
@@ -194,7 +198,8 @@ class GradientReversal(Module):
         return value
 
     def compute(self, input: Tensor) -> Tensor:
-        return with_gradient(input, lambda gradient: -self.lambda_ * gradient)
+        factor = -self.lambda_
+        return with_gradient(input, lambda gradient: factor * gradient)
 
     def prepare(self, input: Any) -> None:
         expect(input, like=self.output)
@@ -221,9 +226,9 @@ class L1Penalty(Module):
 
     def compute(self, input: Tensor) -> Tensor:
         weight = self.l1weight / (input.numel() if self.sizeAverage else 1)
-        return with_gradient(
-            input, lambda gradient: (gradient if self.provideOutput else 0) + weight * input.sign()
-        )
+        if self.provideOutput:
+            return with_gradient(input, lambda gradient: gradient + weight * input.sign())
+        return with_gradient(input, lambda gradient: weight * input.sign())
 
     def prepare(self, input: Any) -> None:
         expect(input, like=self.output)
