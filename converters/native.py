@@ -22,7 +22,7 @@ from converters.text import Definition, Unconvertible, definition_of, in_order, 
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
-from t7compat.nn.stochastic import Dropout
+from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
 from t7compat.nngraph import gModule
 from t7compat.table import Table, to_tuples
 
@@ -211,6 +211,17 @@ def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
     if make is None:
         make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
     return Layer(make, module, path)
+
+
+@layer_of.register
+def _plane_dropout(module: PlaneDropout, plan: Plan, path: str) -> Layer:
+    options = module.p, len(module.axes), module.stochastic_inference
+    return Layer(functools.partial(emitted.PlaneDropout, *options), module, path)
+
+
+@layer_of.register
+def _white_noise(module: WhiteNoise, plan: Plan, path: str) -> Layer:
+    return Layer(functools.partial(emitted.WhiteNoise, module.mean, module.std), module, path)
 
 
 @layer_of.register

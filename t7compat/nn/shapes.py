@@ -54,6 +54,23 @@ def flattened(value: Any) -> tuple[Any, ...]:
     return tuple(leaf for entry in value for leaf in flattened(entry))
 
 
+def plane_axis(dims: int) -> int:
+    """PyTorch's index of n in (n), (batch, n), (n, h, w) and (batch, n, h, w)."""
+    return (dims + 1) % 2
+
+
+def with_gradient(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """`x`, where a gradient g that comes back goes on as `change(g)`.
+
+    `change` should not refer to a module, which may hold the graph that holds `change`.
+    """
+    if not x.requires_grad:
+        return x
+    inner = x.view_as(x)
+    inner.register_hook(change)  # type: ignore[no-untyped-call]
+    return inner.view_as(inner)  # whoever asks for the gradient at the tensor with the hook gets change(g)
+
+
 # ---- used by constructors
 
 
