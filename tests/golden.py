@@ -63,6 +63,12 @@ def cases(area: str) -> tuple[Case, ...]:
     )
 
 
+def one_pass(case: Table) -> bool:
+    """Whether it is a module's forward and its backward: no rounds, calls of other methods, or training."""
+    others = (case.criterion, case.rounds, case.actions)
+    return case.module is not None and case.output is not None and others == (None,) * 3
+
+
 def unknown_classes(value: Any) -> list[str]:
     """The Torch classes in a nested value that t7compat does not have."""
     return sorted({type_name(found) for found, _ in walk(value) if isinstance(found, TorchObject)})
