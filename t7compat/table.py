@@ -111,7 +111,7 @@ class Table:
         return bool(self.__entries__)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.__entries__.get(i) for i in range(1, len(self) + 1))
+        return map(self.__entries__.get, range(1, len(self) + 1))
 
     def keys(self) -> Iterator[Any]:
         return (key.value if type(key) is Truth else key for key in self.__entries__)

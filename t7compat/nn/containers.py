@@ -82,7 +82,7 @@ class Container(Module):
         """Those of all modules inside; the method of a module that has one of its own is called instead."""
         pairs: list[tuple[Any, Any]] = []
         for module in self.modules:
-            if method in vars(module) or getattr(type(module), method) is not getattr(Module, method):
+            if method in module._steps_itself or method in vars(module):
                 getattr(module, method)(*arguments)
             else:
                 pairs += module.affected(method, *arguments)

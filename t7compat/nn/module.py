@@ -52,6 +52,7 @@ class Module(Stepping, LuaObject):
     _computes = False
     _is_opaque = True
     _lists_parameters = False  # whether the class overrides `parameters`
+    _steps_itself: frozenset[str] = frozenset()  # which of these it overrides: {zeroGrad,update}Parameters
     _parameter_fields: tuple[tuple[str, str], ...] = ()  # names of the parameters and of their gradients
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -60,6 +61,8 @@ class Module(Stepping, LuaObject):
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
         names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
         cls._lists_parameters = cls.parameters is not Module.parameters
+        steps = ("zeroGradParameters", "updateParameters")
+        cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
         cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
@@ -197,20 +200,14 @@ class Module(Stepping, LuaObject):
 
     # ---- parameters
 
-    def own_parameters(self) -> Iterable[tuple[Any, Any]]:
-        """The parameters, each with the tensor in which its gradient accumulates (None if there is none)."""
-        if self._lists_parameters or "parameters" in vars(self):
-            pair = self.parameters()
-            return zip(*pair, strict=True) if pair else ()
-        return self._usual_parameters() if self._parameter_fields else ()
-
     def _usual_parameters(self) -> list[tuple[Any, Any]]:
-        fields = vars(self)
-        return [
-            (parameter, fields.get(gradient))
-            for name, gradient in self._parameter_fields
-            if (parameter := fields.get(name)) is not None
-        ]
+        """The parameters, each with the tensor in which its gradient accumulates (None if there is none)."""
+        pairs, fields = [], vars(self)
+        for name, gradient in self._parameter_fields:
+            parameter = fields.get(name)
+            if parameter is not None:
+                pairs.append((parameter, fields.get(gradient)))
+        return pairs
 
     def parameters(self) -> tuple[Table, Table] | None:
         """The parameters and their gradients; None for a module without parameters."""
@@ -249,7 +246,10 @@ class Module(Stepping, LuaObject):
 
     def affected(self, method: str, *arguments: Any) -> Iterable[tuple[Any, Any]]:
         """The parameters, with their gradients, that a method of this class is about to change."""
-        return self.own_parameters()
+        if self._lists_parameters or "parameters" in vars(self):
+            pair = self.parameters()
+            return zip(*pair, strict=True) if pair else ()
+        return self._usual_parameters()
 
     def share(self, other: Module, *names: str) -> Any:
         """Let the tensors of these names be those of `other`."""
