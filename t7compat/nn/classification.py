@@ -201,7 +201,8 @@ class MultiLabelMarginCriterion(Classifying):
         super().__init__(sizeAverage=True, isTarget=new_tensor())
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.multilabel_margin_loss(input, class_index(target), reduction=reduction(self))
+        classes = torch.as_tensor(class_index(target), device=input.device)
+        return F.multilabel_margin_loss(input, classes, reduction=reduction(self))
 
     def prepare(self, input: Any, target: Any) -> None:
         expect(input, 1, 2)

@@ -22,7 +22,7 @@ Native = functools.partial[Any]
 
 def as_tensor(target: Any, input: Tensor) -> Tensor:
     """A target of the input's type; a number as one element."""
-    return target.to(input.dtype) if isinstance(target, Tensor) else input.new_full((1,), target)
+    return target.to(input) if isinstance(target, Tensor) else input.new_full((1,), target)
 
 
 class Pairwise(Criterion, typename=""):
@@ -58,7 +58,7 @@ class HingeEmbeddingCriterion(Criterion):
     def prepare(self, input: Any, target: Any) -> None:
         expect(input)
         if isinstance(target, Tensor):
-            expect_fit("target", target.to(input.dtype), input)
+            expect_fit("target", target.to(input), input)
         else:
             expect_targets(target, input.numel())
 

@@ -41,13 +41,13 @@ class WeightedMSECriterion(MSECriterion):
         self.weight = w.clone()
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
-        weighted = like(target, input).to(input.dtype) * like(self.weight, self._weighted(input))
+        weighted = like(target, input).to(input) * like(self.weight, self._weighted(input))
         return super().compute(input, weighted)
 
     def prepare(self, input: Any, target: Any) -> None:
         expect(input, like=self.weight)
         expect_fit("weight", self.weight, self._weighted(input))
-        expect_fit("target", target.to(input.dtype) if isinstance(target, Tensor) else target, input)
+        expect_fit("target", target.to(input) if isinstance(target, Tensor) else target, input)
 
     def _weighted(self, input: Tensor) -> Tensor:
         """What the weights are for: a sample of the batch, or all of the input."""
