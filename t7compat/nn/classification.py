@@ -18,7 +18,7 @@ from t7compat.tensortypes import new_tensor
 Tensor = torch.Tensor
 Native = functools.partial[Any]
 
-_SUM = 2  # the number of the reduction "sum" in PyTorch's kernels
+_MEAN, _SUM = 1, 2  # the reductions of PyTorch's kernels
 
 
 # ---- one of several classes
@@ -48,9 +48,12 @@ class LogLikelihood(Classifying, typename=""):
         """The loss, computed by one of PyTorch's kernels, which give the total weight as well."""
         classes = torch.as_tensor(class_index(target), device=input.device)
         classes = classes if classes.dim() else classes[None]
-        loss, total = kernel(input, classes, self.weights, _SUM, class_index(self.ignoreIndex))
+        ignored = class_index(self.ignoreIndex)
+        loss, total = kernel(input, classes, self.weights, _MEAN if self.sizeAverage else _SUM, ignored)
         self.total_weight_tensor = total.reshape(1)
-        return loss / torch.where(total == 0, 1, total) if self.sizeAverage else loss
+        if self.sizeAverage and not total:  # 0, as in Torch7, not 0 / 0
+            loss, _ = kernel(input, classes, self.weights, _SUM, ignored)
+        return loss
 
     def native(self) -> Native:
         ignored = class_index(self.ignoreIndex)
@@ -74,7 +77,9 @@ class ClassNLLCriterion(LogLikelihood):
         super().__init__(weights, sizeAverage, ignoreIndex=ignoreIndex)
 
     def compute(self, input: Tensor, target: Any) -> Tensor:
-        return self.loss_by(torch.ops.aten.nll_loss_forward, input.reshape(-1, input.shape[-1]), target)
+        return self.loss_by(
+            torch.ops.aten.nll_loss_forward.default, input.reshape(-1, input.shape[-1]), target
+        )
 
     def prepare(self, input: Any, target: Any) -> None:
         expect(input, 1, 2)
@@ -98,7 +103,7 @@ class SpatialClassNLLCriterion(LogLikelihood):
         super().__init__(weights, sizeAverage)
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
-        return self.loss_by(torch.ops.aten.nll_loss2d_forward, input, target)
+        return self.loss_by(torch.ops.aten.nll_loss2d_forward.default, input, target)
 
     def prepare(self, input: Any, target: Any) -> None:
         expect(input, 4)

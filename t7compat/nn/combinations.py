@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.criterion import Criterion, as_target
+from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe, expect_table
+from t7compat.nn.shapes import describe
 from t7compat.nn.tape import fitted, matched
 from t7compat.t7file.objects import Storage
 from t7compat.table import Table, map_leaves, to_tuples
@@ -55,7 +55,7 @@ class WeightedSum(Criterion, typename=""):
         total = to_tuples(lambda x: torch.zeros_like(x) if isinstance(x, Tensor) else x, input)
         for number, (criterion, weight, x, t, place) in enumerate(self.terms(input, target, total), 1):
             found = self._call(number, criterion.updateGradInput, x, t)
-            for name, tensor, gradient in matched("gradInput", place, found):
+            for name, tensor, gradient in matched("gradInput", to_tuples(lambda x: x, place), found):
                 if gradient is not None:
                     tensor.add_(fitted(name, tensor, gradient), alpha=weight)
         self.gradInput = map_leaves(lambda x: x, total)
@@ -77,7 +77,8 @@ class MultiCriterion(WeightedSum):
         super().__init__(criterions=Table(), weights=Storage(row, torch.zeros(0, dtype=row.dtype)))
 
     def append_weight(self, weight: float) -> None:
-        self.weights = Storage(self.weights.type, torch.cat([self.weights.data, torch.tensor([weight])]))
+        before = self.weights.data
+        self.weights = Storage(self.weights.type, torch.cat([before, before.new_tensor([weight])]))
 
     def terms(self, input: Any, target: Any, gradient: Any) -> Iterator[Term]:
         for criterion, weight in zip(self.criterions, self.weights, strict=False):
@@ -99,7 +100,7 @@ class ParallelCriterion(WeightedSum):
 
     def terms(self, input: Any, target: Any, gradient: Any) -> Iterator[Term]:
         count = len(self.criterions)
-        targets = [target] * count if self.repeatTarget else as_target(parts(target, count, "target"))
+        targets = [target] * count if self.repeatTarget else parts(target, count, "target")
         inputs, gradients = (parts(value, count, "input") for value in (input, gradient))
         yield from zip(self.criterions, self.weights, inputs, targets, gradients, strict=False)
 
@@ -108,13 +109,14 @@ class ParallelCriterion(WeightedSum):
         return super().type(type, tensorCache)
 
 
-def parts(value: Any, count: int, name: str) -> Any:
+def parts(value: Any, count: int, name: str) -> list[Any]:
     """The first entries of a table, or slices of a tensor, of which there must be so many."""
-    found = to_tuples(lambda x: x, value)
-    found = tuple(found) if isinstance(found, Tensor) and found.dim() else found
-    if not isinstance(found, tuple) or len(found) < count:
+    found = Table.from_python(value)
+    if isinstance(found, Tensor) and found.dim():
+        found = Table(*(found if found.dim() > 1 else found.tolist()))
+    if not isinstance(found, Table) or len(found) < count:
         raise InputError(f"expected a table of {count} as {name}, got {describe(value)}")
-    return found[:count]
+    return list(found)[:count]
 
 
 class ModuleCriterion(Criterion):
@@ -182,10 +184,7 @@ class CriterionTable(Module):
         return self.gradInput
 
     def _pair(self, input: Any) -> tuple[Any, Any]:
-        entries = to_tuples(lambda x: x, input)
-        try:
-            expect_table(entries)
-        except InputError as error:
-            error.within(str(self))
-            raise
-        return entries[0], entries[1] if len(entries) > 1 else None
+        entries = Table.from_python(input)
+        if not isinstance(entries, Table):
+            raise InputError(f"{self}: expected a table of input and target, got {describe(input)}")
+        return entries[1], entries[2]

@@ -26,7 +26,7 @@ class Recorded(NamedTuple):
 
     def fits(self, input: Any, target: Any) -> bool:
         """Whether the gradient for this input and target follows from the pass."""
-        return self.loss.requires_grad and same(self.input, input) and same(self.target, as_target(target))
+        return self.loss.requires_grad and same(self.input, input) and same(self.target, _plain(target))
 
     def gradient(self) -> Any:
         """The gradient of the loss with respect to the input."""
@@ -108,7 +108,7 @@ class Criterion(LuaObject):
         return self.gradInput
 
     def _record(self, input: Any, target: Any) -> Recorded:
-        leaf, target = to_tuples(as_leaf, input), as_target(target)
+        leaf, target = to_tuples(as_leaf, input), _plain(target)
         try:
             try:
                 self.prepare(leaf, target)
@@ -171,7 +171,7 @@ def reduced(criterion: Any, losses: Tensor) -> Tensor:
     return losses.mean() if criterion.sizeAverage else losses.sum()
 
 
-def as_target(target: Any) -> Any:
+def _plain(target: Any) -> Any:
     """A nested target with tuples for tables, and numbers for tensors of one number, which Lua has not."""
     return to_tuples(lambda x: x.item() if isinstance(x, Tensor) and not x.dim() else x, target)
 

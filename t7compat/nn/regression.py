@@ -95,8 +95,8 @@ class ClassSimplexCriterion(MSECriterion):
         if not isinstance(nClasses, int | float) or nClasses <= 1 or nClasses != int(nClasses):
             raise InputError(f"{self}: expected a whole number of classes above 1, got {describe(nClasses)}")
         super().__init__()
-        self.nClasses, self._target = nClasses, new_tensor(nClasses)
-        self.simplex = simplex(nClasses)
+        self.nClasses = int(nClasses)
+        self._target, self.simplex = new_tensor(self.nClasses), simplex(self.nClasses)
 
     def compute(self, input: Tensor, target: Any) -> Tensor:
         classes = torch.as_tensor(class_index(target), device=input.device).reshape(-1)
