@@ -37,6 +37,11 @@ def position(index: int, count: int) -> int:
     return count + index if index < 0 else index - 1
 
 
+def class_index(target: Any) -> Any:
+    """PyTorch's index of Lua's class `target` (from 1): a number, or a tensor of any type with several."""
+    return target.long() - 1 if isinstance(target, torch.Tensor) else int(target) - 1
+
+
 def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """`x` in the shape of `other`, which has as many elements."""
     return x if x.shape == other.shape else x.reshape(other.shape)
@@ -135,6 +140,24 @@ def expect_fit(name: str, value: Any, other: torch.Tensor) -> None:
     """
     if not isinstance(value, torch.Tensor) or value.dtype != other.dtype or value.numel() != other.numel():
         raise InputError(f"{name}: expected {describe(other)}, got {describe(value)}")
+
+
+def expect_targets(target: Any, samples: int) -> None:
+    """Raise InputError unless `target` is a tensor with a number for each sample, or a number for one."""
+    if isinstance(target, torch.Tensor):
+        expect(target, 1, size=samples)
+    elif samples != 1 or not isinstance(target, int | float):
+        raise InputError(f"expected a target for each of {samples} samples, got {describe(target)}")
+
+
+def expect_classes(target: Any, count: int, *beside: int) -> None:
+    """Raise InputError unless `target` has only classes from 1 to `count` and the numbers `beside`."""
+    classes = torch.as_tensor(target).long().reshape(-1)
+    wrong = (classes < 1) | (classes > count)
+    for number in beside:
+        wrong &= classes != number
+    if wrong.any():
+        raise InputError(f"expected target classes from 1 to {count}, got {classes[wrong][0].item()}")
 
 
 def expect_table(input: Any, least: int = 1) -> None:
