@@ -15,15 +15,16 @@ from t7compat.table import leaves
 STEP = 1e-5
 TOLERANCE = 1e-6
 
-found = [(case, case.load()) for case in cases("nn")]
-found = [(case, data) for case, data in found if data.gradInput is not None and data.type is None]
-modules = [case for case, data in found if one_pass(data) and data.seed is None]
-criterions = [case for case, data in found if data.criterion is not None]
-
 
 def tensors(value: Any) -> list[torch.Tensor]:
     """Those of a nested value that have a gradient."""
     return [x for x in leaves(value) if isinstance(x, torch.Tensor) and x.is_floating_point()]
+
+
+found = [(case, case.load()) for case in cases("nn")]
+found = [(case, data) for case, data in found if data.gradInput is not None and data.type is None]
+modules = [case for case, data in found if one_pass(data) and data.seed is None and tensors(data.gradOutput)]
+criterions = [case for case, data in found if data.criterion is not None]
 
 
 def product(ones: Iterable[torch.Tensor], others: Iterable[torch.Tensor]) -> float:
