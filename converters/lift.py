@@ -67,6 +67,7 @@ class _Forward:
     """`compute` of a class as the text of a method `forward`.
 
     `fields` are those that it mentions, parameters left out; `indexed` are those of which it takes elements.
+    What it leaves in scratch fields, for Lua programs to read, is left out.
     """
 
     def __init__(self, cls: Any) -> None:
@@ -79,16 +80,18 @@ class _Forward:
             raise Unconvertible("it has no compute")
         if function.decorator_list:
             raise Unconvertible("its compute is decorated")
-        expressions = [
-            node for part in function.body for node in ast.walk(part) if isinstance(node, ast.expr)
-        ]
+        body = [part for part in function.body if not _is_note(part, cls)]
+        expressions = [node for part in body for node in ast.walk(part) if isinstance(node, ast.expr)]
         expressions.sort(key=span)
         names = [node for node in expressions if isinstance(node, ast.Name)]
         meanings = _meanings(cls, function.args)
         changed = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
         header = [f"def forward(self, {function.args.args[1].arg}):"]
         header += [f"    {name} = {meaning}" for name, meaning in meanings.items() if name in changed]
-        edits = [Edit((1, 0), span(function.body[0])[0], "\n".join([*header, "    "]))]
+        edits = [Edit((1, 0), span(body[0])[0], "\n".join([*header, "    "]))]
+        for part in function.body:
+            if part not in body and part.lineno > body[0].lineno:
+                edits.append(Edit((part.lineno, 0), ((part.end_lineno or part.lineno) + 1, 0), ""))
         edits += [Edit(*span(n), meanings[n.id]) for n in names if n.id in meanings.keys() - changed]
         for node in expressions:
             if isinstance(node, ast.Subscript) and _is_field(node.value):
@@ -109,6 +112,14 @@ class _Forward:
 
 
 _forward = functools.cache(_Forward)
+
+
+def _is_note(part: ast.stmt, cls: Any) -> bool:
+    """Whether a statement only sets a scratch field."""
+    if not isinstance(part, ast.Assign) or len(part.targets) > 1:
+        return False
+    target = part.targets[0]
+    return isinstance(target, ast.Attribute) and _is_field(target) and target.attr in cls.scratch
 
 
 def _is_field(node: ast.AST) -> bool:
