@@ -23,8 +23,8 @@ class Reduction(Module, typename=""):
 
     nInputDims: int | None = None
 
-    def __init__(self, dimension: int = 1, nInputDims: int | None = None, **fields: Any) -> None:
-        super().__init__(dimension=dimension, nInputDims=nInputDims, **fields)
+    def __init__(self, dimension: int | None = 1, nInputDims: int | None = None, **fields: Any) -> None:
+        super().__init__(dimension=1 if dimension is None else dimension, nInputDims=nInputDims, **fields)
 
     def prepare(self, input: Any) -> None:
         expect(input, like=self.output)
@@ -43,7 +43,7 @@ class Sum(Reduction):
 
     def __init__(
         self,
-        dimension: int = 1,
+        dimension: int | None = 1,
         nInputDims: int | None = None,
         sizeAverage: bool | None = False,
         squeeze: bool = True,
@@ -62,7 +62,7 @@ class Mean(Sum):
     # Files of 2015 and before lack the field; Torch7 itself now takes the sum for them, which they never were
     sizeAverage = True
 
-    def __init__(self, dimension: int = 1, nInputDims: int | None = None) -> None:
+    def __init__(self, dimension: int | None = 1, nInputDims: int | None = None) -> None:
         super().__init__(dimension, nInputDims, True)
 
 
@@ -71,7 +71,7 @@ class Extreme(Reduction, typename=""):
 
     scratch = ("_indices", "_output")
 
-    def __init__(self, dimension: int = 1, nInputDims: int | None = None) -> None:
+    def __init__(self, dimension: int | None = 1, nInputDims: int | None = None) -> None:
         super().__init__(dimension, nInputDims)
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
@@ -103,8 +103,7 @@ class Min(Extreme):
 class Normalize(Module):
     """x / (sum(|x|^p) + eps)^(1/p); for p = inf, x / (max(|x|) + eps).  (n) or (batch, n) -> same shape
 
-    `norm` keeps what was divided by.  The slope of the norm is Torch7's: for p < 2 it adds eps to |x|, and
-    so is finite at 0.
+    `norm` keeps what was divided by.  The slope of the norm is Torch7's, which is finite at 0 for p < 2 too.
     """
 
     scratch = ("_output", "_indices", "_gradInput", "buffer", "norm", "normp", "cross")
@@ -116,19 +115,21 @@ class Normalize(Module):
 
     def compute(self, input: Tensor) -> Tensor:
         x = input if input.dim() == 2 else input[None]
-        fixed = x.detach()
-        size = fixed.abs()
-        if self.p == math.inf:
-            largest, where = size.max(1, True)
-            norm = largest + self.eps
-            slope = torch.zeros_like(size).scatter(1, where, fixed.gather(1, where) / norm)
+        if 2 <= self.p < math.inf:
+            norm = torch.linalg.vector_norm(x, self.p, 1, True).pow(self.p).add(self.eps).pow(1 / self.p)
         else:
-            total = size.pow(self.p).sum(1, True) + self.eps
-            norm = total.pow(1 / self.p)
-            shifted = size + self.eps if self.p < 2 else size
-            slope = shifted.pow(self.p - 2) * fixed * (norm / total)
-        self.norm = norm
-        norm = norm + ((x - fixed) * slope).sum(1, True)  # adds 0, and the slope
+            fixed = x.detach()
+            size = fixed.abs()
+            if self.p < 2:
+                total = size.pow(self.p).sum(1, True) + self.eps
+                norm = total.pow(1 / self.p)
+                slope = (size + self.eps).pow(self.p - 2) * fixed * (norm / total)
+            else:
+                norm, where = size.max(1, True)
+                norm = norm + self.eps
+                slope = torch.zeros_like(size).scatter(1, where, fixed.gather(1, where) / norm)
+            norm = norm + ((x - fixed) * slope).sum(1, True)  # adds 0, and the slope
+        self.norm = norm.detach()
         return like(x / norm, input)
 
     def prepare(self, input: Any) -> None:

@@ -147,8 +147,8 @@ class TemporalDynamicKMaxPooling(Module):
 
     def compute(self, input: Tensor) -> Tensor:
         count = max(self.minK, math.ceil(self.factor * input.shape[-2]))
-        order = input.argsort(dim=-2, descending=True, stable=True)
-        where = order.narrow(-2, 0, count).sort(-2)[0]
+        order = input.transpose(-2, -1).argsort(dim=-1, descending=True, stable=True)
+        where = order.narrow(-1, 0, count).sort(-1)[0].transpose(-2, -1)
         self.indices = where + 1
         return input.gather(-2, where)
 

@@ -42,7 +42,7 @@ class PrintSize(Module):
     """y = x, and prints the size of the input and of gradOutput, after the prefix.  For anything."""
 
     def __init__(self, prefix: str | None = None) -> None:
-        super().__init__(prefix=prefix or "PrintSize")
+        super().__init__(prefix="PrintSize" if prefix is None else prefix)
 
     def native(self) -> functools.partial[Any]:
         return functools.partial(torch.nn.Identity)
@@ -333,7 +333,8 @@ class Padding(Shaping):
         self, dim: int, pad: int, nInputDim: int | None = None,
         value: float | None = None, index: int | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(dim=dim, pad=pad, nInputDim=nInputDim, value=value or 0, index=index or 1)
+        index = 1 if index is None else index
+        super().__init__(dim=dim, pad=pad, nInputDim=nInputDim, value=value or 0, index=index)
         self.outputSize = LongStorage()
 
     def compute(self, input: Tensor) -> Tensor:
