@@ -346,3 +346,9 @@ def test_files_without_later_fields(make: Make, missing: str, input: str, output
     module = loads(dumps(module))
     gives(module.forward(given(input)), output)
     assert size_text(module.backward(given(input), module.output)) == size_text(given(input))
+
+
+def test_old_sum_whose_output_is_a_number() -> None:
+    module = nn.Sum(1)
+    module.output = 3.5
+    gives(loads(dumps(module)).forward(given("2:3/4")), "7")

@@ -77,7 +77,7 @@ class Index(Module):
 
     def compute(self, input: tuple[Tensor, Tensor]) -> Tensor:
         along = from_start(self.dimension, input[0].dim())
-        return input[0].index_select(along, zero_based(input[1]))
+        return input[0].index_select(along, zero_based(input[1]).to(input[0].device))
 
     def prepare(self, input: Any) -> None:
         expect_table(input, 2)

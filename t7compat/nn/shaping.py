@@ -28,16 +28,6 @@ class Identity(Module):
         return functools.partial(torch.nn.Identity)
 
 
-class ZeroGrad(Module):
-    """y = x, but no gradient goes back: gradInput is zeros.  any shape -> same shape"""
-
-    def compute(self, input: Tensor) -> Tensor:
-        return input.detach()
-
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
-
-
 class PrintSize(Module):
     """y = x, and prints the size of the input and of gradOutput, after the prefix.  For anything."""
 
@@ -83,6 +73,13 @@ class Contiguous(Shaping):
 
     def native(self) -> functools.partial[Any]:
         return functools.partial(torch.nn.Identity)
+
+
+class ZeroGrad(Shaping):
+    """y = x, but no gradient goes back: gradInput is zeros.  any shape -> same shape"""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return input.detach()
 
 
 class Constant(Module):
