@@ -67,6 +67,7 @@ class _Forward:
     """`compute` of a class as the text of a method `forward`.
 
     `fields` are those that it mentions, parameters left out; `indexed` are those of which it takes elements.
+    What it leaves in scratch fields, for Lua programs to read, is left out.
     """
 
     def __init__(self, cls: Any) -> None:
@@ -79,16 +80,19 @@ class _Forward:
             raise Unconvertible("it has no compute")
         if function.decorator_list:
             raise Unconvertible("its compute is decorated")
-        expressions = [
-            node for part in function.body for node in ast.walk(part) if isinstance(node, ast.expr)
-        ]
+        self.notes = {part: name for part in function.body if (name := _note(part, cls))}
+        body = [part for part in function.body if part not in self.notes]
+        expressions = [node for part in body for node in ast.walk(part) if isinstance(node, ast.expr)]
         expressions.sort(key=span)
         names = [node for node in expressions if isinstance(node, ast.Name)]
         meanings = _meanings(cls, function.args)
         changed = {name.id for name in names if not isinstance(name.ctx, ast.Load)}
         header = [f"def forward(self, {function.args.args[1].arg}):"]
         header += [f"    {name} = {meaning}" for name, meaning in meanings.items() if name in changed]
-        edits = [Edit((1, 0), span(function.body[0])[0], "\n".join([*header, "    "]))]
+        edits = [Edit((1, 0), span(body[0])[0], "\n".join([*header, "    "]))]
+        for part in self.notes:
+            if part.lineno > body[0].lineno:
+                edits.append(Edit((part.lineno, 0), (span(part)[1][0] + 1, 0), ""))
         edits += [Edit(*span(n), meanings[n.id]) for n in names if n.id in meanings.keys() - changed]
         for node in expressions:
             if isinstance(node, ast.Subscript) and _is_field(node.value):
@@ -100,6 +104,8 @@ class _Forward:
     def _field(self, cls: Any, node: ast.Attribute) -> list[Edit]:
         if not isinstance(node.ctx, ast.Load):
             raise Unconvertible(f"its compute changes self.{node.attr}")
+        if node.attr in self.notes.values():
+            raise Unconvertible(f"its compute reads self.{node.attr}, which it sets")
         if node.attr in _RENAMED:
             return [Edit(*span(node), f"self.{_RENAMED[node.attr]}")]
         if callable(getattr(cls, node.attr, None)):
@@ -109,6 +115,13 @@ class _Forward:
 
 
 _forward = functools.cache(_Forward)
+
+
+def _note(part: ast.stmt, cls: Any) -> str:
+    """The scratch field that a statement sets, if it does nothing else; else an empty name."""
+    target = part.targets[0] if isinstance(part, ast.Assign) and len(part.targets) == 1 else part
+    name = target.attr if isinstance(target, ast.Attribute) and _is_field(target) else ""
+    return name if name in cls.scratch else ""
 
 
 def _is_field(node: ast.AST) -> bool:

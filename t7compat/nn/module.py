@@ -43,6 +43,8 @@ class Module(Stepping, LuaObject):
     scratch: tuple[str, ...] = ()
     # Whether accUpdateGradParameters moves shared parameters at once, without using the gradient tensors
     updates_when_shared = False
+    # Whether gradInput is of the type that it was before, and not of that of the input
+    gradient_has_own_type = False
     output: Any = None
     gradInput: Any = None
     train: bool | None = None

@@ -34,7 +34,22 @@ def axis(dimension: int, dims: int, nInputDims: int | None = None) -> int:
 
 def position(index: int, count: int) -> int:
     """Python's index of Lua's `index` (1-based, negative from the end) among `count` elements."""
-    return count + index if index < 0 else index - 1
+    place = count + index if index < 0 else index - 1
+    if not 0 <= place < count:
+        raise IndexError(f"index {index} is out of the range of {count} elements")
+    return place
+
+
+def from_start(index: int, count: int) -> int:
+    """Python's index of Lua's `index` among `count` elements, where it may not count from the end."""
+    if not 1 <= index <= count:
+        raise IndexError(f"expected an index from 1 to {count}, got {index}")
+    return index - 1
+
+
+def zero_based(indices: torch.Tensor) -> torch.Tensor:
+    """PyTorch's indices of Lua's: whole numbers, counted from 0."""
+    return indices.long() - 1
 
 
 def class_index(target: Any) -> Any:

@@ -166,7 +166,11 @@ class Tape:
 
         result = map_leaves(gradient, self.input)
         for module, input in self.calls:
-            module.gradInput = result if input is self.input else map_leaves(gradient, input)
+            gradInput = result if input is self.input else map_leaves(gradient, input)
+            if module.gradient_has_own_type:
+                gradInput = of_type(gradInput, module.gradInput)
+                result = gradInput if module is self.module else result
+            module.gradInput = gradInput
             if module.keeps_state:
                 module.passed_back()
         return result
@@ -241,6 +245,8 @@ class OpaqueCall:
         gradOutput = map_leaves(lambda x: next(remaining) if isinstance(x, Tensor) else None, self.output)
         try:
             gradInput = self._gradInput(gradOutput)
+            if self.module.gradient_has_own_type:
+                gradInput = of_type(gradInput, self.input)
             return [
                 fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
                 for name, x, gradient in matched("gradInput", to_tuples(_data, self.input), gradInput)
@@ -361,6 +367,15 @@ def fitted(name: str, value: Tensor, gradient: Any) -> Tensor:
     """A gradient in the shape of its tensor; InputError if it does not fit."""
     expect_fit(name, gradient, value)
     return like(gradient, value)
+
+
+def of_type(gradient: Any, before: Any) -> Any:
+    """A nested gradient whose tensors are of the types of those at the same places of `before`."""
+    if isinstance(gradient, Table) and isinstance(before, Table):
+        return Table.from_items((key, of_type(value, before[key])) for key, value in gradient.items())
+    if isinstance(gradient, Tensor) and isinstance(before, Tensor):
+        return gradient.to(before)
+    return before if gradient is None else gradient
 
 
 def label(module: Any) -> str:
