@@ -39,6 +39,22 @@ class TorchDropout(nn.Module):
         return output if self.scales_in_training else output * (1 - self.p)
 
 
+class InType(nn.Sequential):
+    """Layers that work in another type ("float32") than those around them ("float64"); None: as it comes."""
+
+    def __init__(self, *children: nn.Module, inside: str | None, outside: str | None) -> None:
+        super().__init__(*children)
+        self.inside, self.outside = inside, outside
+
+    def cast(self, value: Any, name: str | None) -> Any:
+        if isinstance(value, tuple):
+            return tuple([self.cast(part, name) for part in value])
+        return value if name is None else value.to(getattr(torch, name))
+
+    def forward(self, input: Any) -> Any:
+        return self.cast(super().forward(self.cast(input, self.inside)), self.outside)
+
+
 class EachStep(nn.Sequential):
     """Applies its layers to each step of a sequence: a tuple of steps, or a tensor (steps, ...)."""
 

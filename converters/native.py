@@ -23,8 +23,10 @@ from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
 from t7compat.nn.stochastic import Dropout
+from t7compat.nn.wrappers import DontCast, first_type
 from t7compat.nngraph import gModule
 from t7compat.table import Table, to_tuples
+from t7compat.tensortypes import parse
 
 Tensor = torch.Tensor
 Make = functools.partial[Any]
@@ -207,6 +209,21 @@ def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
     if make is None:
         make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
     return Layer(make, module, path)
+
+
+@layer_of.register
+def _dont_cast(module: DontCast, plan: Plan, path: str) -> Layer:
+    children = plan.children(module, path)
+    if not (module.castin or module.castout):
+        return Layer(functools.partial(torch.nn.Sequential), module, path, children)
+    inside = dtype_name(module.moduleType) if module.castin else None
+    outside = dtype_name(first_type(module.output)) if module.castout else None
+    return Layer(functools.partial(emitted.InType, inside=inside, outside=outside), module, path, children)
+
+
+def dtype_name(type: str | None) -> str | None:
+    """What PyTorch calls a tensor type of Torch7: "float32" for "torch.FloatTensor"."""
+    return None if type is None else str(parse(type).dtype).removeprefix("torch.")
 
 
 @layer_of.register

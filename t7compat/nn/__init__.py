@@ -11,6 +11,7 @@ from t7compat.nn import (
     convolution,
     criterions,
     devices,
+    hessian,
     linear,
     normalization,
     pooling,
@@ -18,18 +19,25 @@ from t7compat.nn import (
     shaping,
     stochastic,
     tables,
+    training,
     transfer,
+    wrappers,
 )
+from t7compat.nn import recursion as utils
 from t7compat.nn.criterion import Criterion
+from t7compat.nn.jacobian import Jacobian, SparseJacobian
 from t7compat.nn.module import Module
 
 __all__ = [
     "Criterion",
+    "Jacobian",
     "Module",
+    "SparseJacobian",
     "containers",
     "convolution",
     "criterions",
     "devices",
+    "hessian",
     "linear",
     "normalization",
     "pooling",
@@ -37,7 +45,10 @@ __all__ = [
     "shaping",
     "stochastic",
     "tables",
+    "training",
     "transfer",
+    "utils",
+    "wrappers",
 ]
 
 
