@@ -49,7 +49,7 @@ class InType(nn.Sequential):
     def cast(self, value: Any, name: str | None) -> Any:
         if isinstance(value, tuple):
             return tuple([self.cast(part, name) for part in value])
-        return value if name is None else value.to(getattr(torch, name))
+        return value.to(getattr(torch, name)) if name and value.is_floating_point() else value
 
     def forward(self, input: Any) -> Any:
         return self.cast(super().forward(self.cast(input, self.inside)), self.outside)

@@ -8,6 +8,7 @@ from golden import GOLDEN, gradients, same
 from torch7 import wave
 
 import t7compat
+from converters import to_native
 from t7compat import InputError, Table, nn
 
 
@@ -85,6 +86,12 @@ def test_checkpoint_with_all_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     again = t7compat.loads(saved)
     assert again.size() == 1
     same(again.forward(wave(4, 3)), old.get(1).forward(wave(4, 3)))
+
+
+def test_converted() -> None:
+    parallel = nn.DataParallelTable(1, True).add(network(), Table(1, 2))
+    parallel.evaluate()
+    torch.testing.assert_close(to_native(parallel)(wave(4, 3)), parallel.forward(wave(4, 3)))
 
 
 def test_wrong_use() -> None:

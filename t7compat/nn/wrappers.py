@@ -23,8 +23,7 @@ from t7compat.tensortypes import convert, new_tensor, parse, type_of
 class MapTable(Container):
     """One module works on every entry of the input.  {a, b, ...} -> {f(a), f(b), ...}
 
-    There is a clone of it for each entry but the first.  Unless `shared` is false, these have the same
-    parameters, and the methods that change parameters do it once.
+    Each further entry has a clone of it, with the same parameters unless `shared` is false.
     """
 
     shared = False
@@ -70,6 +69,8 @@ class MapTable(Container):
             self.modules[i].clearState()
             self.modules[i] = None
 
+    # Parameters that are shared change once
+
     def zeroGradParameters(self) -> None:
         if not self.shared:
             super().zeroGradParameters()
@@ -101,9 +102,10 @@ class Bottle(Decorator):
     (a, b, ...) -> the module gets (a * b, ...), and (a * b, ...) of `nOutputDim` dimensions -> (a, b, ...)
     """
 
-    def __init__(self, module: Module, nInputDim: int = 2, nOutputDim: int | None = None) -> None:
+    def __init__(self, module: Module, nInputDim: int | None = None, nOutputDim: int | None = None) -> None:
         super().__init__(module)
-        self.nInputDim, self.nOutputDim = nInputDim, nOutputDim or nInputDim
+        self.nInputDim = nInputDim or 2
+        self.nOutputDim = nOutputDim or self.nInputDim
         self.dimDelta = self.nInputDim - self.nOutputDim
         self.inShape, self.outShape = new_tensor(self.nInputDim), new_tensor(self.nOutputDim)
 
@@ -184,8 +186,8 @@ def first_type(value: Any) -> str | None:
 
 
 def cast(value: Any, type: str | None) -> Any:
-    """The tensors of a nested value as ones of a type; their gradients go back in their own."""
-    if type is None:
+    """A nested value as one of a type, judged by its first tensor; gradients go back in their own."""
+    if type is None or first_type(value) == type:
         return value
     row = parse(type)
     device = "cuda" if row.device == "cuda" else "cpu"
