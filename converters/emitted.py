@@ -64,6 +64,22 @@ class WhiteNoise(nn.Module):
         return input + self.mean + (torch.randn_like(input) * self.std if self.training else 0)
 
 
+class InType(nn.Sequential):
+    """Layers that work in another type ("float32") than those around them ("float64"); None: as it comes."""
+
+    def __init__(self, *children: nn.Module, inside: str | None, outside: str | None) -> None:
+        super().__init__(*children)
+        self.inside, self.outside = inside, outside
+
+    def cast(self, value: Any, name: str | None) -> Any:
+        if isinstance(value, tuple):
+            return tuple([self.cast(part, name) for part in value])
+        return value.to(getattr(torch, name)) if name and value.is_floating_point() else value
+
+    def forward(self, input: Any) -> Any:
+        return self.cast(super().forward(self.cast(input, self.inside)), self.outside)
+
+
 class EachStep(nn.Sequential):
     """Applies its layers to each step of a sequence: a tuple of steps, or a tensor (steps, ...)."""
 

@@ -22,8 +22,6 @@ from converters.text import Definition, Unconvertible, definition_of, in_order, 
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
-from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
-from t7compat.nngraph import gModule
 from t7compat.table import Table, to_tuples
 
 Tensor = torch.Tensor
@@ -203,30 +201,6 @@ def _decides(module: Module, method: str, *others: str) -> bool:
     family = type(module).__mro__
     owner, *rest = (next(i for i, c in enumerate(family) if name in vars(c)) for name in (method, *others))
     return owner <= min(rest)
-
-
-@layer_of.register
-def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
-    make = native_form(module)
-    if make is None:
-        make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
-    return Layer(make, module, path)
-
-
-@layer_of.register
-def _plane_dropout(module: PlaneDropout, plan: Plan, path: str) -> Layer:
-    options = module.p, len(module.axes), module.stochastic_inference
-    return Layer(functools.partial(emitted.PlaneDropout, *options), module, path)
-
-
-@layer_of.register
-def _white_noise(module: WhiteNoise, plan: Plan, path: str) -> Layer:
-    return Layer(functools.partial(emitted.WhiteNoise, module.mean, module.std), module, path)
-
-
-@layer_of.register
-def _graph(module: gModule, plan: Plan, path: str) -> Layer:
-    raise Unconvertible("graphs of nngraph cannot be converted yet")
 
 
 # ---- which layers to write out for a given input

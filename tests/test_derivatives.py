@@ -17,8 +17,8 @@ TOLERANCE = 1e-6
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
-    """Those of a nested value that have a gradient."""
-    return [x for x in leaves(value) if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    """Those of a nested value that have a gradient, in 64 bits."""
+    return [x for x in leaves(value) if isinstance(x, torch.Tensor) and x.dtype == torch.float64]
 
 
 found = [(case, case.load()) for case in cases("nn")]
@@ -55,8 +55,10 @@ def test_slope(data: Table) -> None:
         module.evaluate()
     module.zeroGradParameters()
     module.forward(input)
-    found = [*tensors(module.backward(input, data.gradOutput)), *gradients(module)]
-    variables = [*tensors(input), *parameters(module)]
+    inputs, gradInputs = leaves(input), leaves(module.backward(input, data.gradOutput))
+    pairs = [pair for pair in zip(inputs, gradInputs, strict=False) if len(tensors(pair)) == 2]
+    pairs += zip(parameters(module), gradients(module), strict=True)
+    variables, found = zip(*pairs, strict=True) if pairs else ([], [])
     agree(lambda: product(tensors(module.forward(input)), tensors(data.gradOutput)), variables, found)
 
 

@@ -14,6 +14,7 @@ from t7compat.nn import (
     devices,
     embeddings,
     formats,
+    hessian,
     linear,
     normalization,
     pooling,
@@ -24,14 +25,20 @@ from t7compat.nn import (
     shaping,
     stochastic,
     tables,
+    training,
     transfer,
+    wrappers,
 )
+from t7compat.nn import recursion as utils
 from t7compat.nn.criterion import Criterion
+from t7compat.nn.jacobian import Jacobian, SparseJacobian
 from t7compat.nn.module import Module
 
 __all__ = [
     "Criterion",
+    "Jacobian",
     "Module",
+    "SparseJacobian",
     "classification",
     "combinations",
     "containers",
@@ -39,6 +46,7 @@ __all__ = [
     "devices",
     "embeddings",
     "formats",
+    "hessian",
     "linear",
     "normalization",
     "pooling",
@@ -49,7 +57,10 @@ __all__ = [
     "shaping",
     "stochastic",
     "tables",
+    "training",
     "transfer",
+    "utils",
+    "wrappers",
 ]
 
 

@@ -151,12 +151,15 @@ class Module(Stepping, LuaObject):
         if self.is_opaque():
             self.updateGradInput(input, gradOutput)
             self.accGradParameters(input, gradOutput, scale)
-            return self.gradInput
-        return self._tape(input).backward(gradOutput, scale=scale)
+        else:
+            self._tape(input).backward(gradOutput, scale=scale)
+        return self.gradInput
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
         """Compute and set `gradInput`, the gradient with respect to the input."""
-        return self._tape(input).backward(gradOutput, parameters=False) if self._computes else self.gradInput
+        if self._computes:
+            self._tape(input).backward(gradOutput, parameters=False)
+        return self.gradInput
 
     def accGradParameters(self, input: Any, gradOutput: Any, scale: float = 1) -> None:
         """Add `scale` times the gradients with respect to the parameters to `gradWeight`, `gradBias`, ..."""
@@ -331,9 +334,10 @@ def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
     return [value for value in values if value is not None]
 
 
-def clear(module: Module, *names: str) -> Any:
+def clear(module: LuaObject, *names: str) -> Any:
     """Empty the tensors and tables of these names, remove other values; the recorded pass goes too."""
-    module.tape = None
+    if isinstance(module, Module):
+        module.tape = None
     for name in names:
         value = vars(module).get(name)
         if isinstance(value, torch.Tensor):

@@ -7,7 +7,7 @@ batch.  The functions here translate; `compute` methods may call them, so they d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -89,6 +89,13 @@ def with_gradient(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor
     inner = x.view_as(x)
     inner.register_hook(change)  # type: ignore[no-untyped-call]
     return inner.view_as(inner)  # whoever asks for the gradient at the tensor with the hook gets change(g)
+
+
+def centered(x: torch.Tensor, size: Sequence[int], joined: int) -> torch.Tensor:
+    """`x` with zeros around it up to `size`, except along the index `joined`; one more behind if odd."""
+    missing = [0 if i == joined else n - own for i, (n, own) in enumerate(zip(size, x.shape, strict=True))]
+    padding = [part for n in reversed(missing) for part in (n // 2, n - n // 2)]
+    return torch.nn.functional.pad(x, padding) if any(padding) else x
 
 
 # ---- used by constructors
