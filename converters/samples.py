@@ -11,7 +11,7 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
-from t7compat.nn.linear import LookupTable
+from t7compat.nn.lookup import LookupTable
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import Sequencer
 from t7compat.table import Table, leaves, to_tuples

@@ -7,18 +7,25 @@ from typing import Any
 
 from t7compat import registry
 from t7compat.nn import (
+    composites,
     containers,
     convolution,
     criterions,
     devices,
+    distances,
     linear,
+    lookup,
     normalization,
     pooling,
+    products,
     reductions,
+    scaling,
     shaping,
+    sparse,
     stochastic,
     tables,
     transfer,
+    weightnorm,
 )
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
@@ -26,18 +33,25 @@ from t7compat.nn.module import Module
 __all__ = [
     "Criterion",
     "Module",
+    "composites",
     "containers",
     "convolution",
     "criterions",
     "devices",
+    "distances",
     "linear",
+    "lookup",
     "normalization",
     "pooling",
+    "products",
     "reductions",
+    "scaling",
     "shaping",
+    "sparse",
     "stochastic",
     "tables",
     "transfer",
+    "weightnorm",
 ]
 
 

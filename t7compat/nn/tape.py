@@ -177,8 +177,14 @@ class Tape:
             if gradient is not None
         ]
         if learningRate is None:
-            targets = [vars(module).get(gradient_name(name)) for module, name, _ in found]
-            add_all([(t, g) for t, (_, _, g) in zip(targets, found, strict=True) if t is not None], scale)
+            usual = []
+            for module, name, gradient in found:
+                target = vars(module).get(gradient_name(name))
+                if target is not None and module.has_own_accumulation:
+                    module.accumulate(name, gradient, scale)
+                elif target is not None:
+                    usual.append((target, gradient))
+            add_all(usual, scale)
             return
         through_gradients = {id(m): m for m, _, _ in found if m.shared and not m.updates_when_shared}
         for module in through_gradients.values():
@@ -230,6 +236,8 @@ class OpaqueCall:
         gradOutput = map_leaves(lambda x: next(remaining) if isinstance(x, Tensor) else None, self.output)
         try:
             gradInput = self._gradInput(gradOutput)
+            if self.module.is_sparse:
+                return [None] * len(_tensors(self.input))
             return [
                 fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
                 for name, x, gradient in matched("gradInput", to_tuples(_data, self.input), gradInput)
