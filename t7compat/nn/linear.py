@@ -25,8 +25,8 @@ def spread(stdv: float | None, fan_in: int) -> float:
 class Linear(Module):
     """y = W x + b.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)"""
 
-    parameter_names = ("weight", "bias")
-    scratch = ("addBuffer",)
+    parameter_names: tuple[str, ...] = ("weight", "bias")
+    scratch: tuple[str, ...] = ("addBuffer",)
     updates_when_shared = True
     bias: Tensor | None = None
 

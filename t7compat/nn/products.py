@@ -67,7 +67,7 @@ class Bilinear(Module):
 
 
 class DotProduct(Module):
-    """The scalar product of two vectors, or of each pair in a batch.  {(batch, n), (batch, n)} -> (batch)"""
+    """The scalar product of two vectors.  {(n), (n)} -> (1), or with a batch -> (batch)"""
 
     scratch = ("buffer",)
 

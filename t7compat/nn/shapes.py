@@ -138,7 +138,7 @@ def expect_table(input: Any, least: int = 1) -> None:
 
 
 def expect_pair(input: Any, *dims: int) -> None:
-    """Raise InputError unless `input` is a table of two tensors of one type, with one of `dims` dimensions."""
+    """Raise InputError unless `input` is a table of two tensors of one type, of one of `dims` dimensions."""
     if not isinstance(input, tuple) or len(input) != 2:
         raise InputError(f"expected a table with two tensors, got {describe(input)}")
     first, second = input

@@ -34,11 +34,11 @@ def owners(sizes: Tensor) -> Tensor:
 def turns(index: Tensor) -> tuple[Tensor, ...]:
     """The entries of an index in parts, one after the other, such that no row occurs twice in a part."""
     order = index.argsort(stable=True)
-    counts = index[order].unique_consecutive(return_counts=True)[1]
+    _, counts = torch.unique_consecutive(index[order], return_counts=True)
     number = torch.empty_like(index)
     starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
     number[order] = torch.arange(len(index), device=index.device) - starts
-    return number.argsort(stable=True).split(number.bincount().tolist())
+    return torch.split(number.argsort(stable=True), number.bincount().tolist())
 
 
 def expect_rows(index: Tensor, count: int, first: int = 1) -> None:
@@ -139,14 +139,15 @@ class SparseLinear(Module):
         if self.sparseUpdate != 1 or last is None or not last.numel():
             return None
         places, values = last.reshape(-1, last.shape[-1])[:, -2:].unbind(1)
-        return rows(places[values != 0]).unique()
+        return torch.unique(rows(places[values != 0]))
 
     def updateParameters(self, learningRate: float) -> None:
         columns = self._touched()
         if columns is None:
-            return super().updateParameters(learningRate)
-        self.bias.add_(self.gradBias, alpha=-learningRate)
-        self.weight.index_add_(1, columns, self.gradWeight[:, columns], alpha=-learningRate)
+            super().updateParameters(learningRate)
+        else:
+            self.bias.add_(self.gradBias, alpha=-learningRate)
+            self.weight.index_add_(1, columns, self.gradWeight[:, columns], alpha=-learningRate)
 
     def zeroGradParameters(self) -> None:
         columns = self._touched()

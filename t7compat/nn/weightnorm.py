@@ -102,7 +102,7 @@ class LinearWeightNorm(Linear):
         outputs, inputs = linear.weight.shape
         module = LinearWeightNorm(inputs, outputs, linear.bias is not None)
         module.weight.copy_(linear.weight)
-        if module.bias is not None:
+        if module.bias is not None and linear.bias is not None:
             module.bias.copy_(linear.bias)
         return module.initFromWeight()  # type: ignore[no-any-return]
 
@@ -111,7 +111,7 @@ class LinearWeightNorm(Linear):
         self.updateWeightMatrix()
         linear = Linear(self.inputSize, self.outputSize, self.bias is not None)
         linear.weight.copy_(self.weight)
-        if self.bias is not None:
+        if linear.bias is not None and self.bias is not None:
             linear.bias.copy_(self.bias)
         return linear
 
@@ -135,9 +135,12 @@ class WeightNorm(Decorator):
     replaces gradV and gradG.
     """
 
-    weight: Tensor | None = None
+    weight: Any = None
     bias: Tensor | None = None
     weightSize: Any = None
+    viewOut: Any
+    gradV: Tensor
+    gradG: Tensor
 
     def __init__(self, module: Module, outputDim: int | None = None) -> None:
         super().__init__(self._expected(module))
