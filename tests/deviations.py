@@ -20,8 +20,8 @@ DEVIATIONS: dict[str, str] = {
     "nn_module/utils/recursiveFill": _UTILS,
     "nn_module/utils/recursiveResizeAs": _UTILS,
     "nn_module/utils/recursiveType": _UTILS,
-    "nn_module/parameters/weightnorm:parameters": "the gradients were taken before Torch7 cloned the module, by "
-    "which it fills gradV with the weight",
+    "nn_module/parameters/weightnorm:parameters": "the gradients are from before Torch7 cloned the module, "
+    "which fills gradV with the weight",
     "serialization/index_from_100:saved_again_it_has_the_same_bytes": _BY_HAND,
     "serialization/index_unordered:saved_again_it_has_the_same_bytes": _BY_HAND,
     "serialization/noversion_mixed:saved_again_it_has_the_same_bytes": _BY_HAND,

@@ -325,6 +325,9 @@ class IndexLinear(Module):
         if not self.normalize and not self.weightDecay:
             self.weight.index_add_(0, index, gradients, alpha=-lr)
             return
+        decay = self.weightDecay
+        if self.normalize and self.outputSize == 1:  # the sign that Torch7 has there
+            decay = -decay
         for turn in turns(index):
             row, gradient = self.weight[index[turn]], gradients[turn]
             weight, rate = row[:, self.normalize :], 1
@@ -332,7 +335,7 @@ class IndexLinear(Module):
                 for_bias, gradient = gradient.chunk(2, 1)
                 rate = row[:, 2:3]
                 row[:, 3:4] -= (for_bias * weight).sum(1, True) * (lr * rate)
-            weight.sub_(self.weightDecay * rate * weight).sub_(lr * rate * gradient)
+            weight.sub_(decay * rate * weight).sub_(lr * rate * gradient)
             self.weight[index[turn]] = row
 
     def zeroGradParameters(self) -> None:
