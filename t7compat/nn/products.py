@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from t7compat import mersenne
 from t7compat.errors import InputError
@@ -42,7 +41,11 @@ class Bilinear(Module):
         self.reset()
 
     def compute(self, input: Pair, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.bilinear(*input, weight, bias)
+        first, second = input
+        outputs, _, size = weight.shape
+        products = (first @ weight.transpose(0, 1).flatten(1)).reshape(-1, outputs, size)
+        output = (products @ second[..., None])[..., 0]  # several times as fast as F.bilinear
+        return output if bias is None else output + bias
 
     def prepare(self, input: Any) -> None:
         expect_pair(input, 2)

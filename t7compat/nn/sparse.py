@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from t7compat import mersenne
 from t7compat.errors import InputError
@@ -20,15 +19,18 @@ Tensor = torch.Tensor
 Entries = tuple[Tensor, Tensor, Tensor]
 
 
-def sums(table: Tensor, index: Tensor, values: Tensor, sizes: Tensor) -> Tensor:
-    """For each sample the sum of values[i] * table[index[i]] over its entries, of which it has sizes[j]."""
-    starts = sizes.cumsum(0) - sizes
-    return F.embedding_bag(index, table, starts, mode="sum", per_sample_weights=values)
-
-
 def owners(sizes: Tensor) -> Tensor:
     """The sample to which each entry belongs."""
     return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+
+
+def sums(table: Tensor, index: Tensor, values: Tensor, sizes: Tensor) -> Tensor:
+    """For each sample the sum of values[i] * table[index[i]] over its entries, of which it has sizes[j].
+
+    F.embedding_bag would copy the whole table if that is a part of another tensor.
+    """
+    products = table.index_select(0, index) * values[:, None]
+    return products.new_zeros(len(sizes), table.shape[1]).index_add(0, owners(sizes), products)
 
 
 def turns(index: Tensor) -> tuple[Tensor, ...]:
@@ -128,7 +130,8 @@ class SparseLinear(Module):
             is_legacy = isinstance(input, Tensor) and input.dim() == 3
             self.lastInput = input.clone() if is_legacy else torch.stack(listed, 1)
         self.sparseUpdate = min(self.sparseUpdate + 1, 2)
-        self.gradWeight.index_add_(1, places, (values[:, None] * gradient[samples]).t(), alpha=scale)
+        products = (values * scale)[:, None] * gradient[samples]
+        self.gradWeight.t().index_put_((places,), products, accumulate=True)
         self.gradBias.add_(gradient.sum(0), alpha=scale)
         if self.weightDecay:
             self.gradWeight.add_(self.weight, alpha=self.weightDecay)
@@ -147,7 +150,7 @@ class SparseLinear(Module):
             super().updateParameters(learningRate)
         else:
             self.bias.add_(self.gradBias, alpha=-learningRate)
-            self.weight.index_add_(1, columns, self.gradWeight[:, columns], alpha=-learningRate)
+            self.weight.index_add_(1, columns, self.gradWeight[:, columns] * -learningRate)
 
     def zeroGradParameters(self) -> None:
         columns = self._touched()
@@ -323,7 +326,7 @@ class IndexLinear(Module):
         """Descend along the gradients of entries, one after the other where their keys are the same."""
         index = keys + self.offset
         if not self.normalize and not self.weightDecay:
-            self.weight.index_add_(0, index, gradients, alpha=-lr)
+            self.weight.index_add_(0, index, gradients * -lr)  # with alpha it takes several times as long
             return
         decay = self.weightDecay
         if self.normalize and self.outputSize == 1:  # the sign that Torch7 has there
