@@ -22,8 +22,9 @@ from converters.native import FAILURES, Layer, Make, Plan, below, layer_of, nati
 from converters.text import Unconvertible
 from t7compat.nested import type_name
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
-from t7compat.nn.linear import CMul, Linear
+from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
+from t7compat.nn.scaling import CMul
 from t7compat.rnn.cells import LSTM, FastLSTM
 from t7compat.rnn.recurrent import AbstractRecurrent, Cell, Recursor
 from t7compat.rnn.sequencer import AbstractSequencer, Sequencer

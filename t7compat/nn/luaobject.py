@@ -25,6 +25,8 @@ class LuaObject:
     __version__ = 1
     # Whether instances have a field `_type`, the name of their tensor type
     keeps_type = False
+    # Whether `type` first empties what `clearState` does
+    clears_for_type = False
 
     def __init_subclass__(
         cls, *, typename: str | None = None, replaces: bool = False, **options: Any
@@ -82,6 +84,8 @@ class LuaObject:
             return False
 
         for value, fields in walk(self, enters):
+            if getattr(value, "clears_for_type", False):
+                value.clearState()
             for name, field in fields.items():
                 if isinstance(field, torch.Tensor):
                     fields[name] = converted(field, row, cache)

@@ -45,6 +45,9 @@ class Module(Stepping, LuaObject):
     updates_when_shared = False
     # Whether gradInput is of the type that it was before, and not of that of the input
     gradient_has_own_type = False
+    # Whether the input lists places and values: its gradient, of another form, goes no further back
+    is_sparse = False
+    has_own_accumulation = False  # whether the class overrides `accumulate`
     output: Any = None
     gradInput: Any = None
     train: bool | None = None
@@ -62,6 +65,7 @@ class Module(Stepping, LuaObject):
         cls._computes = cls.compute is not Module.compute
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
         names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
+        cls.has_own_accumulation = cls.accumulate is not Module.accumulate
         cls._lists_parameters = cls.parameters is not Module.parameters
         steps = ("zeroGradParameters", "updateParameters")
         cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
@@ -103,6 +107,13 @@ class Module(Stepping, LuaObject):
 
     def passed_back(self) -> None:
         """Called after a gradient went back through the module, if it keeps state."""
+
+    def accumulate(self, name: str, gradient: torch.Tensor, scale: float) -> None:
+        """Add `scale` times the gradient with respect to a parameter to its gradient tensor.
+
+        Overridden where Torch7 adds in another way.
+        """
+        vars(self)[gradient_name(name)].add_(gradient, alpha=scale)
 
     def native(self) -> functools.partial[Any] | None:
         """The torch.nn layer that is equal for batched input, as a call yet to be made; None without one."""

@@ -57,6 +57,16 @@ def class_index(target: Any) -> Any:
     return target.long() - 1 if isinstance(target, torch.Tensor) else int(target) - 1
 
 
+def rows(index: torch.Tensor) -> torch.Tensor:
+    """PyTorch's indices for Lua's, which may be numbers of any type."""
+    return index.long() - 1
+
+
+def numbered(index: torch.Tensor) -> torch.Tensor:
+    """Lua's indices for PyTorch's."""
+    return index + 1
+
+
 def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """`x` in the shape of `other`, which has as many elements."""
     return x if x.shape == other.shape else x.reshape(other.shape)
@@ -187,6 +197,15 @@ def expect_table(input: Any, least: int = 1) -> None:
     if not isinstance(input, tuple) or len(input) < least:
         wanted = f" with {least} entr{'y' if least == 1 else 'ies'} or more" if least else ""
         raise InputError(f"expected a table{wanted}, got {describe(input)}")
+
+
+def expect_pair(input: Any, *dims: int) -> None:
+    """Raise InputError unless `input` is a table of two tensors of one type, of one of `dims` dimensions."""
+    if not isinstance(input, tuple) or len(input) != 2:
+        raise InputError(f"expected a table with two tensors, got {describe(input)}")
+    first, second = input
+    expect(first, *dims)
+    expect(second, *dims, like=first)
 
 
 def expect_joinable(parts: Any, dimension: int, nInputDims: int | None = None) -> None:

@@ -184,7 +184,13 @@ class Tape:
             if gradient is not None
         ]
         if learningRate is None:
-            add_all([(_gradient(module, name), gradient) for module, name, gradient in found], scale)
+            usual = []
+            for module, name, gradient in found:
+                if module.has_own_accumulation:
+                    module.accumulate(name, gradient, scale)
+                else:
+                    usual.append((_gradient(module, name), gradient))
+            add_all(usual, scale)
             return
         through_gradients = {id(m): m for m, _, _ in found if m.shared and not m.updates_when_shared}
         for module in through_gradients.values():
@@ -247,6 +253,8 @@ class OpaqueCall:
             gradInput = self._gradInput(gradOutput)
             if self.module.gradient_has_own_type:
                 gradInput = of_type(gradInput, self.input)
+            if self.module.is_sparse:
+                return [None] * len(_tensors(self.input))
             return [
                 fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
                 for name, x, gradient in matched("gradInput", to_tuples(_data, self.input), gradInput)

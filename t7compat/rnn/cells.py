@@ -12,8 +12,9 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
-from t7compat.nn.linear import CMul, Linear, LinearNoBias
+from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
+from t7compat.nn.scaling import CMul
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.shaping import Identity, Reshape
 from t7compat.nn.stochastic import Dropout
