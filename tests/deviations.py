@@ -32,6 +32,7 @@ DEVIATIONS: dict[str, str] = {
     "nn/SpatialConvolution/old_padding_field:text": _OLD_FIELDS,
     "models/old_conv_no_pad/old_conv_no_pad:text": _OLD_FIELDS,
     "models/old_conv_padding/old_conv_padding:text": _OLD_FIELDS,
+    "models/old_convmm_padding/old_convmm_padding:text": _OLD_FIELDS,
     "rnn/Dropout/busy:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/inplace:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/lazy:constructor_sets_the_fields_of_torch7": _DROPOUT,

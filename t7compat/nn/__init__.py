@@ -11,7 +11,9 @@ from t7compat.nn import (
     convolution,
     criterions,
     devices,
+    fullconvolution,
     linear,
+    mapconvolution,
     normalization,
     pooling,
     reductions,
@@ -23,6 +25,9 @@ from t7compat.nn import (
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
 
+# In Lua, nn.tables has three functions
+vars(tables).update(full=mapconvolution.full, oneToOne=mapconvolution.oneToOne, random=mapconvolution.random)
+
 __all__ = [
     "Criterion",
     "Module",
@@ -30,7 +35,9 @@ __all__ = [
     "convolution",
     "criterions",
     "devices",
+    "fullconvolution",
     "linear",
+    "mapconvolution",
     "normalization",
     "pooling",
     "reductions",
