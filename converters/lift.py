@@ -54,7 +54,7 @@ def lifted(module: Module) -> tuple[functools.partial[Any], dict[str, torch.Tens
 
 def plain(value: Any, what: str, indexed: bool = False) -> Any:
     """A field's value as the written source has it: sizes and lists as tuples."""
-    if isinstance(value, Storage) or (isinstance(value, Table) and value.is_list()):
+    if isinstance(value, Storage | tuple) or (isinstance(value, Table) and value.is_list()):
         if indexed:
             raise Unconvertible(f"{what} is a list whose places count from 1")
         return tuple(plain(entry, what) for entry in value)

@@ -58,6 +58,7 @@ DEVIATIONS: dict[str, str] = {
     "models/old_conv_padding/old_conv_padding:text": _OLD_FIELDS,
     "nn/Copy/dontCast:single_precision": "the case of a module that keeps its types",
     "nn/Copy/dontCast:cuda": "the case of a module that keeps its types",
+    "models/old_convmm_padding/old_convmm_padding:text": _OLD_FIELDS,
     "rnn/Dropout/busy:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/inplace:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/lazy:constructor_sets_the_fields_of_torch7": _DROPOUT,

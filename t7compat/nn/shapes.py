@@ -67,6 +67,11 @@ def numbered(index: torch.Tensor) -> torch.Tensor:
     return index + 1
 
 
+def indices(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's indices for those of Lua, which are counted from 1, in a tensor of any type."""
+    return x.long() - 1
+
+
 def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """`x` in the shape of `other`, which has as many elements."""
     return x if x.shape == other.shape else x.reshape(other.shape)

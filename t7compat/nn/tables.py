@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import (
@@ -343,3 +344,34 @@ class ZipTableOneToMany(Module):
         expect_table(input[1], 0)
         if len(input) > 2:
             raise InputError(f"expected a table of a tensor and a table, got {describe(input)}")
+
+
+# ---- tables of another kind: the connections of SpatialConvolutionMap
+
+
+def full(nin: int, nout: int) -> Tensor:
+    """Connections of all of `nin` input planes with all of `nout` output planes: rows {from, to}."""
+    return _table([(i, o) for o in range(1, nout + 1) for i in range(1, nin + 1)])
+
+
+def oneToOne(nfeat: int) -> Tensor:
+    """Connections of each input plane with the output plane of its number."""
+    return _table([(i, i) for i in range(1, nfeat + 1)])
+
+
+def random(nin: int, nout: int, nto: int) -> Tensor:
+    """Connections of each output plane with `nto` input planes, drawn so that all of these get used."""
+    if not 1 <= nto <= nin:
+        raise InputError(f"nn.tables.random: expected 1 to {nin} connections for each plane, got {nto}")
+    permutation, rows = mersenne.randperm(nin), []
+    chunks = nin // nto
+    for o in range(nout):
+        start = o % chunks * nto
+        rows += [(i, o + 1) for i in permutation[start : start + nto].tolist()]
+        if o % chunks == chunks - 1:
+            permutation = mersenne.randperm(nin)
+    return _table(rows)
+
+
+def _table(rows: list[tuple[Any, int]]) -> Tensor:
+    return new_tensor(len(rows), 2).copy_(torch.tensor(rows, dtype=torch.float64).view(-1, 2))
