@@ -9,6 +9,8 @@ import torch
 from converters import emitted
 from converters.native import Layer, Plan, layer_of, native_form
 from converters.text import Unconvertible
+from t7compat.nn.adaptive_pooling import FractionalMaxPooling
+from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
 from t7compat.nn.wrappers import DontCast, first_type
 from t7compat.nngraph import gModule
@@ -52,3 +54,16 @@ def _dtype_name(type: str | None) -> str | None:
 @layer_of.register
 def _graph(module: gModule, plan: Plan, path: str) -> Layer:
     raise Unconvertible("graphs of nngraph cannot be converted yet")
+
+
+@layer_of.register
+def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None:
+        raise Unconvertible("a class derived from it has no torch.nn form")
+    return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+
+
+@layer_of.register
+def _contrast(module: SpatialContrastiveNormalization, plan: Plan, path: str) -> Layer:
+    return plan.layer(module.normalizer, f"{path}.normalizer".lstrip("."))

@@ -8,7 +8,7 @@ table in the file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Class = TypeVar("Class", bound=type)
 
@@ -46,6 +46,11 @@ def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Clas
 def lookup(typename: str) -> type | None:
     """The class that stands for the Torch class `typename`, or None."""
     return _classes.get(typename)
+
+
+def make(typename: str, *arguments: Any) -> Any:
+    """A new instance of the class that stands for a Torch class, for those that consist of others."""
+    return _classes[typename](*arguments)
 
 
 def names(package: str) -> list[str]:

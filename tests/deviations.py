@@ -7,7 +7,6 @@ The keys are "area/file/case" for all checks of a case, "area/file/case:check" f
 _LATER = "in Torch7 the gradient of masked samples reaches the last layer inside; here only a lone layer"
 _OLD_FIELDS = "old fields get their new form, of which the text is, when a file is loaded, not at a forward"
 _DROPOUT = "the fourth argument of Dropout has another meaning in rnn than in nn; here it has that of nn"
-_BATCH_OF_ONE = "Torch7 gives the gradient of a single sample a batch dimension that the sample does not have"
 _BY_HAND = "written by hand: Torch7 itself would save it with other bytes, as we do"
 _OWN_LAYOUT = "torchfile takes the class for one that writes its fields, and misreads what follows"
 _NOT_ITS_SLOPE = "its gradient is another one on purpose"
@@ -39,7 +38,6 @@ DEVIATIONS: dict[str, str] = {
     "serialization/big_endian_as_little:malformed": "a valid file; its byte order is found",
     "serialization/dataparallel:from_torchfile": _OWN_LAYOUT,
     "serialization/nn_gpu_module:from_torchfile": _OWN_LAYOUT,
-    "nn/BatchNormalization/evaluate_single": _BATCH_OF_ONE,
     "nn/DepthConcat/second_scale:separate_backward_calls": "Torch7's backward forgets the scale of the data, "
     "its accGradParameters does not",
     "nn/DontCast/after_float:single_precision": _KEEPS_TYPE,
@@ -50,7 +48,6 @@ DEVIATIONS: dict[str, str] = {
     "nn/DontCast/castin_castout:forward_and_backward": _ROUNDED,
     "nn/DontCast/castin_castout:separate_backward_calls": _ROUNDED,
     "nn/DontCast/castin_castout:inside_a_container": _TO_ANOTHER_TYPE,
-    "nn/SpatialBatchNormalization/evaluate_3d": _BATCH_OF_ONE,
     "nn/BCECriterion/saturated:native_form": "torch.nn.BCELoss bounds the logarithms otherwise",
     "nn/CosineEmbeddingCriterion/float_type:constructor_sets_the_fields_of_torch7": _SCRATCH,
     "nn/SpatialConvolution/old_padding_field:text": _OLD_FIELDS,
@@ -81,5 +78,6 @@ UNCONVERTIBLE: dict[str, str] = {
     "nn.TrimZero": "its compute is not liftable yet",
     "nn.Recurrent": "no rule over sequences yet",
     "nn.SpatialMaxUnpooling": "it takes the indices of another layer",
+    "nn.VolumetricMaxUnpooling": "it takes the indices of another layer",
     "nn.gModule": "graphs are not written yet",
 }

@@ -7,6 +7,8 @@ from typing import Any
 
 from t7compat import registry
 from t7compat.nn import (
+    adaptive_pooling,
+    average_pooling,
     classification,
     combinations,
     composites,
@@ -27,6 +29,7 @@ from t7compat.nn import (
     rectifiers,
     reductions,
     regression,
+    resampling,
     scaling,
     selection,
     shaping,
@@ -35,6 +38,7 @@ from t7compat.nn import (
     tables,
     training,
     transfer,
+    unpooling,
     weightnorm,
     wrappers,
 )
@@ -48,6 +52,8 @@ __all__ = [
     "Jacobian",
     "Module",
     "SparseJacobian",
+    "adaptive_pooling",
+    "average_pooling",
     "classification",
     "combinations",
     "composites",
@@ -68,6 +74,7 @@ __all__ = [
     "rectifiers",
     "reductions",
     "regression",
+    "resampling",
     "scaling",
     "selection",
     "shaping",
@@ -76,6 +83,7 @@ __all__ = [
     "tables",
     "training",
     "transfer",
+    "unpooling",
     "utils",
     "weightnorm",
     "wrappers",
