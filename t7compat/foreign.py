@@ -58,6 +58,7 @@ class Grouped(Tuned, typename=""):
     """cudnn.SpatialConvolution: each of `groups` parts of the input planes is seen by one of the outputs'."""
 
     groups = 1
+    padW = padH = 0
 
     def __init__(
         self, nInputPlane: int, nOutputPlane: int, kW: int, kH: int, dW: int = 1, dH: int = 1,
