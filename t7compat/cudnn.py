@@ -225,7 +225,7 @@ _ALSO = {
 # What the class of nn needs and that of cudnn does without
 _FIELDS: dict[str, dict[str, Any]] = {
     "ReLU": {"threshold": 0, "val": 0},
-    "SpatialAveragePooling": {"divide": True},
+    "SpatialAveragePooling": {"divide": True, "count_include_pad": True},
 }
 
 
@@ -234,8 +234,9 @@ def convert(
 ) -> Module:
     """Make all modules of a network that nn and cudnn both have those of `dst`, which is `nn` or `cudnn`.
 
-    Modules for which `exclusion_fn(module)` is true stay as they are, and so do convolutions with groups,
-    which nn does not have.  The modules become other ones in place, also those of graphs.
+    Modules for which `exclusion_fn(module)` is true stay as they are, and so do those that only cudnn has:
+    convolutions with groups, averages over volumes with padding or rounded up.  The modules become other ones
+    in place, also those of graphs.
     """
     package = dst.__name__.rpartition(".")[2]
     source = {"nn": "cudnn", "cudnn": "nn"}.get(package)
@@ -245,21 +246,28 @@ def convert(
     for module in net.listModules():
         module.tape = None
         name = names.get(module.__typename__)
-        if name and not (exclusion_fn and exclusion_fn(module)) and vars(module).get("groups", 1) == 1:
+        if name and not (exclusion_fn and exclusion_fn(module)) and not _only_in_cudnn(module):
             _become(module, package, name)
     return net
+
+
+def _only_in_cudnn(module: Module) -> bool:
+    fields = vars(module)
+    if module.__typename__ == "cudnn.VolumetricAveragePooling":
+        return any(fields.get(name) for name in ("padT", "padW", "padH", "ceil_mode"))
+    return fields.get("groups", 1) != 1
 
 
 def _become(module: Module, package: str, name: str) -> None:
     cls: Any = registry.lookup(f"{package}.{name}")
     if cls is None:
         return
-    was, module.__class__ = module.__typename__, cls
+    module.__class__ = cls
     if package == "nn":
         for field, value in _FIELDS.get(name, {}).items():
             vars(module).setdefault(field, value)
-    if was in _ALSO:
-        module.upgrade(1)  # its weight has two dimensions
+    if hasattr(cls, "upgrade"):
+        module.upgrade(cls.__version__)  # as if it had been loaded
 
 
 def __getattr__(name: str) -> Any:
