@@ -29,6 +29,8 @@ ROOMS = (
     "t7compat.nn",
     "t7compat.rnn",
     "t7compat.nngraph",
+    "t7compat.foreign",
+    "t7compat.cudnn",
     "converters",
 )
 LONGEST_FILE, LONGEST_FUNCTION = 400, 50  # lines
