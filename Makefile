@@ -2,6 +2,7 @@
 # make test   runs the tests
 # make lint   formatting, style, types
 # make bench  benchmarks, as ratios to plain PyTorch and other tools
+# make docs   writes docs/classes.md, the table of all classes
 #
 # Each sets up a virtual environment in .venv first.  PIP_FLAGS goes to pip, for example to get PyTorch's smaller CPU
 # build: make test PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -11,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := fixtures/golden/traces/songs_batch.t7
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(VENV)/.installed
 	rm -rf demo && mkdir demo
@@ -27,6 +28,9 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-test
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/.installed
+	$(BIN)/python docs/classes.py
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

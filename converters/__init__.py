@@ -1,9 +1,18 @@
 """Torch7 checkpoints as PyTorch models: readable source, weights, and the proof that they are equal."""
 
-from converters import recurrent
+from converters import recurrent, rules
 from converters.conversion import convert
 from converters.native import to_native
 from converters.report import NetworkReport, Report, Verification
 from converters.text import Unconvertible
 
-__all__ = ["NetworkReport", "Report", "Unconvertible", "Verification", "convert", "recurrent", "to_native"]
+__all__ = [
+    "NetworkReport",
+    "Report",
+    "Unconvertible",
+    "Verification",
+    "convert",
+    "recurrent",
+    "rules",
+    "to_native",
+]

@@ -1,19 +1,7 @@
 """What a checkpoint holds: its networks, and everything else, which goes to NAME.json.
 
-The form of NAME.json (documented for users in docs/convert.md): a table whose keys are all strings is an
-object, one with the keys 1..n an array (so the first element of Lua has index 0).  All that JSON does not
-have is an object with a key that begins with "$":
-
-    {"$table": [[key, value], ...]}                         any other table, in the order of the file
-    {"$number": "nan" | "inf" | "-inf"}
-    {"$tensor": "torch.IntTensor", "size": [2, 2], "data": [1, 2, 3, 4]}     a small tensor, row by row
-    {"$tensor": ..., "size": ..., "file": "NAME.data.safetensors", "name": "path.to.it"}       a large one
-    {"$storage": "torch.LongStorage", "data": [...]}
-    {"$class": "nn.MSECriterion", "fields": {...}}          an object
-    {"$function": "... base64 of its bytecode ...", "upvalues": ...}
-    {"$network": "NAME.py", "part": "modules[3]"}           a network (or a part), which has files of its own
-    {"$same": "path.to.it"}                                 a table or object that stands elsewhere, too
-    {"$continued": n}                                       nested deeply: entry n of the root's "$continued"
+The form of NAME.json is described in docs/convert.md.  What JSON does not have is an object with a key that
+begins with "$"; tables nested in many others are taken out, to the root's "$continued".
 """
 
 from __future__ import annotations

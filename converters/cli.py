@@ -20,7 +20,8 @@ from converters.source import printable
 from t7compat.errors import T7Error
 
 BAD_USAGE = 2
-INTERRUPTED = 130
+INTERRUPTED = 130  # as a shell says of a program that ended by SIGINT or
+NOBODY_READS = 141  # by SIGPIPE
 _LARGE = 100 * 2**20  # bytes: with larger files it is good to see that something goes on
 
 
@@ -42,6 +43,16 @@ class Commands(click.Group):
             formatter.write_dl(records)
         self.format_commands(ctx, formatter)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, until the end or until nobody reads its output any more."""
+        try:
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return NOBODY_READS
+
     def main(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Run a command and exit with its status."""
         args = sys.argv[1:] if args is None else list(args)
@@ -49,9 +60,6 @@ class Commands(click.Group):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
             sys.exit(super().main(args, **{**options, "standalone_mode": False}))
-        except BrokenPipeError:  # who reads the output has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
         except click.Abort:
             sys.exit(INTERRUPTED)
         except Exception as error:

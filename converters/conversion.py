@@ -26,7 +26,7 @@ from converters.weights import write_safetensors
 from t7compat.errors import InputError, T7Error, T7FormatError
 from t7compat.nested import type_name
 from t7compat.nn.shapes import describe
-from t7compat.t7file import load, load_all
+from t7compat.t7file import load_all
 from t7compat.table import Table
 
 _LONGEST_NAME = 100
@@ -60,10 +60,7 @@ def convert(
     stem = identifier(path.stem)
     jobs = [Job(path.name, name, where, found[where]) for name, where in _names(stem, list(found)).items()]
     others = [f"{stem}.json", f"{stem}.data.safetensors"]
-    possible = [*(name for job in jobs for name in job.files), *others]
-    existing = [name for name in possible if (folder / name).exists()]
-    if existing and not force:
-        raise T7Error(f"{printable(str(folder / existing[0]))} exists already; --force replaces it")
+    _expect_free(folder, [name for job in jobs for name in job.files], path, force)
     with _stage(folder) as stage:
         for job in jobs:
             progress(f"converting {job.where or path.name}")
@@ -74,24 +71,39 @@ def convert(
             job.write_source(stage)
         progress("writing what else there is")
         _write_rest(root, jobs, stage, *others)
-        files = sorted(name for name in possible if (stage / name).exists())
-        for name in possible:
-            if name in files:
-                os.replace(stage / name, folder / name)
-            else:
-                (folder / name).unlink(missing_ok=True)
-    own = [name for name in others if name in files]
+        own = [name for name in others if (stage / name).exists()]
+        written = [*(name for job in jobs for name in job.report.files), *own]
+        _expect_free(folder, written, path, force)
+        for name in written:
+            os.replace(stage / name, folder / name)
+    _note_shared_weights(jobs)
     return Report(str(path), str(folder), [job.report for job in jobs], own, checkpoint.unknown(root), notes)
 
 
 def read(path: Path) -> tuple[Any, list[str]]:
     """What a file holds, as a table if it is several values; and what the user should know about it."""
+    values: list[Any] = []
+    notes = []
     try:
-        values = load_all(path, map_location="cpu")
+        for value in load_all(path, map_location="cpu"):
+            values.append(value)
     except T7FormatError as error:
-        first = load(path, map_location="cpu")  # raises the same, if it is this that cannot be read
-        return first, [f"only the first value of the file was read: {error}"]
-    return (values[0] if len(values) == 1 else Table(*values)), []
+        if not values:
+            raise
+        notes.append(f"only the beginning of the file was read, {len(values)} of its values: {error}")
+    return (values[0] if len(values) == 1 else Table(*values)), notes
+
+
+def _expect_free(folder: Path, names: list[str], source: Path, force: bool) -> None:
+    """Raise T7Error unless files of these names can be written: not over others, if not with `force`."""
+    for target in (folder / name for name in names):
+        place = printable(str(target))
+        if target.is_dir():
+            raise T7Error(f"{place} is a folder, and a file of this name is to be written")
+        if target.exists() and target.samefile(source):
+            raise T7Error(f"{place} is the file to convert; -o DIR writes elsewhere")
+        if target.exists() and not force:
+            raise T7Error(f"{place} exists already; --force replaces it")
 
 
 class Job:
@@ -143,8 +155,9 @@ class Job:
                 found.reason = "no input was found that it takes; give its size with --input-shape"
                 return plan
             found.input, found.output = sample.shape, describe(sample.output)
-            if sample.is_random:
-                found.reason = "it draws random numbers in evaluation"
+            if sample.is_random or not sample.tells_something:
+                random = "it draws random numbers in evaluation"
+                found.reason = random if sample.is_random else "its output has no finite number"
                 return plan
             self.sample = sample
             return Plan(self.module, disagreeing(plan, sample.input))
@@ -181,6 +194,17 @@ def _verify(jobs: list[Job], stage: Path) -> None:
             found.outcome, found.reason = "verified" if apart.within else "deviates", apart.problem
             if math.isfinite(apart.largest):
                 found.largest, found.allowed = apart.largest, apart.allowed
+
+
+def _note_shared_weights(jobs: list[Job]) -> None:
+    """Note which networks have weights in common in the file: the written ones have not."""
+    owners: dict[int, Job] = {}
+    for job in jobs:
+        tensors = job.network.tensors().values() if job.network else ()
+        storages = {tensor.untyped_storage()._cdata for tensor in tensors if tensor.numel()}
+        for other in {owners[storage].name: None for storage in storages if storage in owners}:
+            job.report.notes.append(f"has weights in common with {other}, which are written for each of them")
+        owners.update((storage, job) for storage in storages if storage not in owners)
 
 
 def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_file: str) -> None:

@@ -39,6 +39,47 @@ class TorchDropout(nn.Module):
         return output if self.scales_in_training else output * (1 - self.p)
 
 
+class PlaneDropout(nn.Module):
+    """Drops whole planes of `dims` dimensions, and scales in evaluation or (`always`) drops then as well."""
+
+    def __init__(self, p: float, dims: int = 2, always: bool = False) -> None:
+        super().__init__()
+        self.p, self.dims, self.always = p, dims, always
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training or self.always):
+            return input * (1 - self.p)
+        size = (*input.shape[: -self.dims], *(1,) * self.dims)
+        return input * input.new_empty(size).bernoulli_(1 - self.p)
+
+
+class WhiteNoise(nn.Module):
+    """Adds numbers of the normal distribution in training, their mean in evaluation."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input + self.mean + (torch.randn_like(input) * self.std if self.training else 0)
+
+
+class InType(nn.Sequential):
+    """Layers that work in another type ("float32") than those around them ("float64"); None: as it comes."""
+
+    def __init__(self, *children: nn.Module, inside: str | None, outside: str | None) -> None:
+        super().__init__(*children)
+        self.inside, self.outside = inside, outside
+
+    def cast(self, value: Any, name: str | None) -> Any:
+        if isinstance(value, tuple):
+            return tuple([self.cast(part, name) for part in value])
+        return value.to(getattr(torch, name)) if name and value.is_floating_point() else value
+
+    def forward(self, input: Any) -> Any:
+        return self.cast(super().forward(self.cast(input, self.inside)), self.outside)
+
+
 class EachStep(nn.Sequential):
     """Applies its layers to each step of a sequence: a tuple of steps, or a tensor (steps, ...)."""
 

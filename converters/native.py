@@ -18,14 +18,10 @@ import torch
 from converters import emitted
 from converters.compare import difference
 from converters.lift import lifted
-from converters.text import Unconvertible, literal
+from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
-from t7compat.nn.adaptive_pooling import FractionalMaxPooling
 from t7compat.nn.module import Module
-from t7compat.nn.normalization import SpatialContrastiveNormalization
-from t7compat.nn.stochastic import Dropout
-from t7compat.nngraph import gModule
 from t7compat.table import Table, to_tuples
 
 Tensor = torch.Tensor
@@ -123,6 +119,7 @@ class Plan:
         self.natives: list[Layer] = []  # leaves for which torch.nn has an equal
         self._layers: dict[tuple[int, Rule], Layer] = {}
         self._open: list[int] = []
+        self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
         self.root = self.layer(module, "")
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
@@ -134,13 +131,22 @@ class Plan:
                 raise T7Error(f"more than {_DEEPEST} modules, one inside the other")
             self._open.append(id(module))
             try:
-                self._layers[key] = _checked(rule(module, self, path))
+                self._layers[key] = self._checked(rule(module, self, path))
             except Unconvertible as error:
                 self._layers[key] = self._stand_in(module, path, error.message)
             except FAILURES as error:  # its fields are not those of its class
                 self._layers[key] = self._stand_in(module, path, f"{type(error).__name__}: {error}")
             self._open.pop()
         return self._layers[key]
+
+    def _checked(self, layer: Layer) -> Layer:
+        """The layer, if it can be written: fields of modules in a file may be anything."""
+        kind = layer.make.func
+        literal((*layer.make.args, *layer.make.keywords.values()))
+        for definition in in_order([definition_of(kind)])[:-1] if not is_torch(kind) else ():
+            if self._helpers.setdefault(definition.name, definition) != definition:
+                raise Unconvertible(f"another layer means another thing by {definition.name}")
+        return layer
 
     def children(self, module: Any, path: str, rule: Rule | None = None) -> tuple[Layer, ...]:
         """The layers of the modules inside a module."""
@@ -154,12 +160,6 @@ class Plan:
         self.problems[path] = Problem(path, name, reason)
         make = functools.partial(emitted.Missing, layer=f"{name} at {path}" if path else name)
         return Layer(make, module, path, self.children(module, path))
-
-
-def _checked(layer: Layer) -> Layer:
-    """The layer, if it can be printed: fields of modules in a file may be anything."""
-    literal((*layer.make.args, *layer.make.keywords.values()))
-    return layer
 
 
 def below(path: str, i: int) -> str:
@@ -201,32 +201,6 @@ def _decides(module: Module, method: str, *others: str) -> bool:
     family = type(module).__mro__
     owner, *rest = (next(i for i, c in enumerate(family) if name in vars(c)) for name in (method, *others))
     return owner <= min(rest)
-
-
-@layer_of.register
-def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
-    make = native_form(module)
-    if make is None:
-        make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
-    return Layer(make, module, path)
-
-
-@layer_of.register
-def _graph(module: gModule, plan: Plan, path: str) -> Layer:
-    raise Unconvertible("graphs of nngraph cannot be converted yet")
-
-
-@layer_of.register
-def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Layer:
-    make = native_form(module)
-    if make is None:
-        raise Unconvertible("a class derived from it has no torch.nn form")
-    return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
-
-
-@layer_of.register
-def _contrast(module: SpatialContrastiveNormalization, plan: Plan, path: str) -> Layer:
-    return plan.layer(module.normalizer, f"{path}.normalizer".lstrip("."))
 
 
 # ---- which layers to write out for a given input

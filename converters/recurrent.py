@@ -22,8 +22,9 @@ from converters.native import FAILURES, Layer, Make, Plan, below, layer_of, nati
 from converters.text import Unconvertible
 from t7compat.nested import type_name
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
-from t7compat.nn.linear import CMul, Linear
+from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
+from t7compat.nn.scaling import CMul
 from t7compat.rnn.cells import LSTM, FastLSTM
 from t7compat.rnn.recurrent import AbstractRecurrent, Cell, Recursor
 from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
@@ -45,6 +46,8 @@ def remembers(module: Any) -> bool:
 
 @layer_of.register
 def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
+    if module.recurrentModule is None:
+        raise Unconvertible("it is torch-rnn's class of this name, another one than the rnn package's")
     if not remembers(module):
         return plan.layer(module.modules[1], below(path, 1))
     plan.notes.append(

@@ -26,14 +26,14 @@ from t7compat.table import leaves, to_tuples
 class Replay:
     """How many outputs were compared, how far apart they are, and how many were left out for which reason.
 
-    `deviating` are the layers (by path) that give something else than Torch7 did.  `updated` says that all of
-    them have parameters, which may have changed since the last forward.
+    `deviating` are the layers (by path) that give something else than Torch7 did.  `updated` says that there
+    are such, and all have parameters, which may have changed since the last forward.
     """
 
     compared: int = 0
     largest: float = 0.0
     deviating: dict[str, str] = field(default_factory=dict)
-    updated: bool = True
+    updated: bool = False
     skipped: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -109,6 +109,7 @@ class _Comparison:
 
     def result(self) -> Replay:
         result = Replay()
+        weighted: list[bool] = []  # whether the deviating layers have parameters
         for step in self.steps:
             if step.stored is None or not self._is_intact(step):
                 continue
@@ -127,7 +128,8 @@ class _Comparison:
                 result.largest = max(result.largest, found.largest)
             if not found.within:
                 result.deviating[step.layer.path] = str(found)
-                result.updated &= bool(step.layer.tensors())
+                weighted.append(bool(step.layer.tensors()))
+        result.updated = bool(weighted) and all(weighted)
         return result
 
     def _apart(self, step: Step) -> Difference | None:

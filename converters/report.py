@@ -99,7 +99,7 @@ class Report:
         if any(network.deviates for network in self.networks):
             return 3
         unfinished = any(n.problems or n.verification.outcome == "unverified" for n in self.networks)
-        return 1 if unfinished or self.problems else 0
+        return 1 if unfinished or self.problems or self.notes else 0
 
     @property
     def warnings(self) -> list[str]:

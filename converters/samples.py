@@ -11,7 +11,9 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
-from t7compat.nn.linear import LookupTable
+from t7compat.nn.devices import DataParallelTable
+from t7compat.nn.lookup import LookupTable
+from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import Sequencer
 from t7compat.table import Table, leaves, to_tuples
@@ -43,7 +45,7 @@ def describe(shape: Shape) -> str:
 
 def parse(text: str) -> list[tuple[int, ...]]:
     """The sizes that `3x4` stands for, or `3x4,3x5` for a table of two tensors."""
-    if not re.fullmatch(r"\d+(x\d+)*(,\d+(x\d+)*)*", text):
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*(,[1-9]\d*(x[1-9]\d*)*)*", text):
         raise InputError(f"expected a size such as 3x4, or 3x4,3x5 for a table of two tensors, got {text!r}")
     return [tuple(map(int, part.split("x"))) for part in text.split(",")]
 
@@ -146,7 +148,7 @@ def _lookup(module: LookupTable) -> Iterator[Shape]:
 
 @wanted.register
 def _container(module: Container) -> Iterator[Shape]:
-    if module.shares_input or isinstance(module, Sequential | Decorator):
+    if module.shares_input or isinstance(module, Sequential | Decorator | DataParallelTable):
         # the first child that says something: those before it hand on what they are given, or so we hope
         yield from next(filter(None, (list(wanted(child)) for child in module.children())), [])
 
@@ -154,6 +156,12 @@ def _container(module: Container) -> Iterator[Shape]:
 @wanted.register
 def _parallel(module: ParallelTable) -> Iterator[Shape]:
     yield from zip(*(wanted(child) for child in module.children()), strict=False)
+
+
+@wanted.register
+def _map(module: MapTable) -> Iterator[Shape]:
+    for child in list(module.children())[:1]:
+        yield from ((shape,) * _STEPS for shape in wanted(child))
 
 
 @wanted.register

@@ -9,21 +9,22 @@ from __future__ import annotations
 import builtins
 import inspect
 import keyword
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import torch
-
 from converters.native import Layer
-from converters.text import IMPORTS, bracketed, definition_of, in_order, indented, literal
+from converters.text import IMPORTS, bracketed, definition_of, in_order, indented, is_torch, literal
+
+_PACKAGES = ("torch", "safetensors", "numpy")  # what a written file imports, itself or through others
 
 
 def source(name: str, about: list[str], network: Layer) -> str:
     """The text of NAME.py: a docstring, the class of a network (which is a Sequential), and `load`."""
     kinds = dict.fromkeys(layer.make.func for layer in distinct(network))
-    written = [kind for kind in kinds if not _is_torch(kind)]
+    written = [kind for kind in kinds if not is_torch(kind)]
     definitions = in_order(map(definition_of, written))
     imports = {"nn"}.union(*(definition.imports for definition in definitions))
     lines = [text for alias, (_, text) in IMPORTS.items() if alias in imports]
@@ -81,7 +82,7 @@ class _Network:
     def _call(self, layer: Layer, indent: int, function: str = "") -> str:
         """The call that makes a layer: in one line if that is short and has at most one layer inside."""
         kind = layer.make.func
-        function = function or (f"nn.{kind.__name__}" if _is_torch(kind) else self.classes[kind])
+        function = function or (f"nn.{kind.__name__}" if is_torch(kind) else self.classes[kind])
         parts = [self.variables.get(child) or self._call(child, indent + 4) for child in layer.children]
         return bracketed(f"{function}(", parts + _arguments(layer), ")", indent, len(layer.children) > 1)
 
@@ -100,14 +101,10 @@ def distinct(network: Layer) -> Iterator[Layer]:
     return visit(network)
 
 
-def _is_torch(kind: Any) -> bool:
-    return getattr(torch.nn, kind.__name__, None) is kind
-
-
 def _arguments(layer: Layer) -> list[str]:
     """The arguments as text; named ones are left out where they are the default of a torch.nn class."""
     make = layer.make
-    defaults = inspect.signature(make.func).parameters if _is_torch(make.func) else {}
+    defaults = inspect.signature(make.func).parameters if is_torch(make.func) else {}
     named = {
         name: v for name, v in make.keywords.items() if name not in defaults or defaults[name].default != v
     }
@@ -148,9 +145,10 @@ def printable(text: str) -> str:
 
 
 def identifier(text: str) -> str:
-    """A name for a Python module, made of the words of a text."""
+    """A name for a Python module, made of the words of a text; none of a module that others import."""
     name = "".join(c if f"_{c}".isidentifier() else "_" for c in unicodedata.normalize("NFKC", text))
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"_{name}"
+    taken = {*keyword.kwlist, *sys.stdlib_module_names, *_PACKAGES}
+    return name if name.isidentifier() and name not in taken else f"_{name}"
 
 
 def camel(name: str) -> str:

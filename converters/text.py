@@ -156,6 +156,11 @@ def definition_of(value: Any) -> Definition:
     return made or define(value.__name__, source_of(value), vars(inspect.getmodule(value)))
 
 
+def is_torch(kind: Any) -> bool:
+    """Whether a class is one of torch.nn, and needs no definition."""
+    return getattr(torch.nn, kind.__name__, None) is kind
+
+
 def in_order(definitions: Iterable[Definition]) -> list[Definition]:
     """The definitions and what they use, each once, what is used first."""
     found: dict[Definition, None] = {}

@@ -17,7 +17,7 @@ from converters.samples import Shape, candidates, describe, draw
 from t7compat.errors import InputError
 from t7compat.nested import walk
 from t7compat.nn.module import Module
-from t7compat.table import Table, to_tuples
+from t7compat.table import Table, leaves, to_tuples
 from t7compat.tensortypes import parse
 
 # The child has neither this package nor the other one, whatever is installed
@@ -48,8 +48,8 @@ def sample(module: Module, shape: Shape | None = None) -> Sample | None:
     """
     dtype = _number_type(module)
     for guess in (shape,) if shape is not None else candidates(module):
-        input = draw(guess, dtype)
         try:
+            input = draw(guess, dtype)
             output = run(module, input)
             return Sample(describe(guess), input, output, not difference(run(module, input), output).within)
         except FAILURES as error:
@@ -65,6 +65,11 @@ class Sample(NamedTuple):
     input: Any
     output: Any
     is_random: bool
+
+    @property
+    def tells_something(self) -> bool:
+        """Whether there is a number in the output that can differ."""
+        return any(x.isfinite().any() for x in leaves(self.output) if isinstance(x, torch.Tensor))
 
 
 @contextlib.contextmanager

@@ -7,12 +7,14 @@ table in the file.
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 Class = TypeVar("Class", bound=type)
 
 _classes: dict[str, type] = {}
+_aliases: dict[str, tuple[str, type | None]] = {}
 
 
 def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Class]:
@@ -43,9 +45,33 @@ def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Clas
     return decorate
 
 
+def alias(typename: str, original: str, addition: type | None = None) -> None:
+    """Let the Torch class `typename` be the class `original` under another name.
+
+    It is a subclass, made when it is first asked for, which has what `addition` has besides.  As long as
+    there is no class `original`, there is none of this name either.
+    """
+    _aliases[typename] = original, addition
+
+
 def lookup(typename: str) -> type | None:
     """The class that stands for the Torch class `typename`, or None."""
-    return _classes.get(typename)
+    return _classes.get(typename) or _by_alias(typename)
+
+
+def _by_alias(typename: str) -> type | None:
+    original, addition = _aliases.get(typename, ("", None))
+    base = _classes.get(original)
+    if base is None:
+        return None
+    content = {
+        "__doc__": base.__doc__,
+        "__module__": "t7compat.foreign",  # where pickle looks for it
+        "__qualname__": typename.replace(".", "_"),
+        "__version__": getattr(addition, "__version__", 1),  # in Torch, that of the original is not inherited
+    }
+    bases = (base,) if addition is None else (addition, base)
+    return types.new_class(base.__name__, bases, {"typename": typename}, lambda body: body.update(content))
 
 
 def make(typename: str, *arguments: Any) -> Any:
@@ -54,6 +80,7 @@ def make(typename: str, *arguments: Any) -> Any:
 
 
 def names(package: str) -> list[str]:
-    """The registered class names of one package, without its prefix: names("nn") has "Linear"."""
+    """The class names of one package, without its prefix: names("nn") has "Linear"."""
     prefix = package + "."
-    return sorted(name.removeprefix(prefix) for name in _classes if name.startswith(prefix))
+    found = {*_classes, *(name for name, (original, _) in _aliases.items() if original in _classes)}
+    return sorted(name.removeprefix(prefix) for name in found if name.startswith(prefix))

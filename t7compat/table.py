@@ -111,7 +111,7 @@ class Table:
         return bool(self.__entries__)
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.__entries__.get(i) for i in range(1, len(self) + 1))
+        return map(self.__entries__.get, range(1, len(self) + 1))
 
     def keys(self) -> Iterator[Any]:
         return (key.value if type(key) is Truth else key for key in self.__entries__)
@@ -130,7 +130,7 @@ class Table:
             raise InputError("wrong number of arguments to 'insert': expected (value) or (pos, value)")
         *position, value = arguments
         n = len(self)
-        pos = position[0] if position else n + 1
+        pos = int(position[0]) if position else n + 1
         for i in range(n, pos - 1, -1):
             self[i + 1] = self[i]
         self[pos] = value
@@ -138,7 +138,7 @@ class Table:
     def remove(self, pos: int | None = None) -> Any:
         """Remove and return the element at `pos` (the last one without it), shifting the later ones down."""
         n = len(self)
-        pos = n if pos is None else pos
+        pos = n if pos is None else int(pos)
         if not 1 <= pos <= n:
             return None
         value = self[pos]
@@ -250,7 +250,8 @@ class Table:
 
     def is_list(self) -> bool:
         """Whether the keys are 1..n, and there is no other."""
-        return len(self) == len(self.__entries__)
+        n = len(self)
+        return n == len(self.__entries__) and all(i in self.__entries__ for i in range(1, n + 1))
 
     def _named_entries(self) -> Iterator[tuple[Any, Any]]:
         n = len(self)

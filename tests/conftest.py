@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def data(case: Case, request: pytest.FixtureRequest) -> Table:
     """The table of a golden case, unless it, or this check of it, is excluded."""
     check = request.node.originalname.removeprefix("test_")
-    for key in (str(case), f"{case}:{check}"):
+    for key in (str(case), f"{case}:{check}", f"{case.area}/{case.stem}:{check}"):
         if key in DEVIATIONS:
             pytest.skip(DEVIATIONS[key])
     data = case.load()

@@ -1,6 +1,7 @@
 """Every golden check that is left out, with the reason.
 
-The keys are "area/file/case" for all checks of a case, "area/file/case:check" for one of them.
+The keys are "area/file/case" for all checks of a case, "area/file/case:check" for one of them, and
+"area/file:check" for one check of all cases.
 """
 
 _LATER = "in Torch7 the gradient of masked samples reaches the last layer inside; here only a lone layer"
@@ -8,17 +9,28 @@ _OLD_FIELDS = "old fields get their new form, of which the text is, when a file 
 _DROPOUT = "the fourth argument of Dropout has another meaning in rnn than in nn; here it has that of nn"
 _BY_HAND = "written by hand: Torch7 itself would save it with other bytes, as we do"
 _OWN_LAYOUT = "torchfile takes the class for one that writes its fields, and misreads what follows"
-
-_UTILS = "a function of nn.utils, which are not there yet"
+_NOT_ITS_SLOPE = "its gradient is another one on purpose"
+_NO_FUNCTION = "its output does not depend on its input"
+_INDICES = "its input are indices"
+_SCRATCH = "in Torch7 the conversion to another type adds a scratch field, which nothing reads here"
+_KEEPS_TYPE = "not to be converted is what it is for"
+_ROUNDED = "it computes in 32 bits and gives 64, which would have to be exact; tested in test_nn_wrappers.py"
+_TO_ANOTHER_TYPE = "its gradInput has another type than its input, with which no graph can go on"
 
 DEVIATIONS: dict[str, str] = {
-    "nn_module/utils/addSingletonDimension": _UTILS,
-    "nn_module/utils/contiguousView": _UTILS,
-    "nn_module/utils/recursiveAdd": _UTILS,
-    "nn_module/utils/recursiveCopy": _UTILS,
-    "nn_module/utils/recursiveFill": _UTILS,
-    "nn_module/utils/recursiveResizeAs": _UTILS,
-    "nn_module/utils/recursiveType": _UTILS,
+    "nn/BCECriterion/saturated:slope_of_a_loss": "its input is at the end of the range",
+    "nn/Container:slope": _NO_FUNCTION,
+    "nn/DontCast/castin_castout:slope": "it computes in 32 bits",
+    "nn/GradientReversal:slope": _NOT_ITS_SLOPE,
+    "nn/L1Penalty:slope": _NOT_ITS_SLOPE,
+    "nn/LookupTable/double_input:slope": _INDICES,
+    "nn/LookupTable/padding:slope": _NOT_ITS_SLOPE,
+    "nn/LookupTable/scaleGradByFreq:slope": _NOT_ITS_SLOPE,
+    "nn/Module:slope": _NO_FUNCTION,
+    "nn/OneHot:slope": _INDICES,
+    "nn/ZeroGrad:slope": _NOT_ITS_SLOPE,
+    "nn_module/parameters/weightnorm:parameters": "the gradients are from before Torch7 cloned the module, "
+    "which fills gradV with the weight",
     "serialization/index_from_100:saved_again_it_has_the_same_bytes": _BY_HAND,
     "serialization/index_unordered:saved_again_it_has_the_same_bytes": _BY_HAND,
     "serialization/noversion_mixed:saved_again_it_has_the_same_bytes": _BY_HAND,
@@ -26,9 +38,24 @@ DEVIATIONS: dict[str, str] = {
     "serialization/big_endian_as_little:malformed": "a valid file; its byte order is found",
     "serialization/dataparallel:from_torchfile": _OWN_LAYOUT,
     "serialization/nn_gpu_module:from_torchfile": _OWN_LAYOUT,
+    "nn/DepthConcat/second_scale:separate_backward_calls": "Torch7's backward forgets the scale of the data, "
+    "its accGradParameters does not",
+    "nn/DontCast/after_float:single_precision": _KEEPS_TYPE,
+    "nn/DontCast/after_float:cuda": _KEEPS_TYPE,
+    "nn/DontCast/no_cast:single_precision": _KEEPS_TYPE,
+    "nn/DontCast/no_cast:cuda": _KEEPS_TYPE,
+    "nn/DontCast/castin_castout:cuda": _KEEPS_TYPE,
+    "nn/DontCast/castin_castout:forward_and_backward": _ROUNDED,
+    "nn/DontCast/castin_castout:separate_backward_calls": _ROUNDED,
+    "nn/DontCast/castin_castout:inside_a_container": _TO_ANOTHER_TYPE,
+    "nn/BCECriterion/saturated:native_form": "torch.nn.BCELoss bounds the logarithms otherwise",
+    "nn/CosineEmbeddingCriterion/float_type:constructor_sets_the_fields_of_torch7": _SCRATCH,
     "nn/SpatialConvolution/old_padding_field:text": _OLD_FIELDS,
     "models/old_conv_no_pad/old_conv_no_pad:text": _OLD_FIELDS,
     "models/old_conv_padding/old_conv_padding:text": _OLD_FIELDS,
+    "nn/Copy/dontCast:single_precision": "the case of a module that keeps its types",
+    "nn/Copy/dontCast:cuda": "the case of a module that keeps its types",
+    "models/old_convmm_padding/old_convmm_padding:text": _OLD_FIELDS,
     "rnn/Dropout/busy:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/inplace:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/lazy:constructor_sets_the_fields_of_torch7": _DROPOUT,
@@ -45,6 +72,7 @@ DEVIATIONS: dict[str, str] = {
 # Classes that have no form in PyTorch yet, or none at all
 UNCONVERTIBLE: dict[str, str] = {
     "nn.Container": "an abstract class",
+    "nn.CriterionTable": "a loss, whose output is a number",
     "nn.Module": "an abstract class",
     "nn.MaskZero": "its compute is not liftable yet",
     "nn.TrimZero": "its compute is not liftable yet",

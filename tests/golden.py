@@ -17,6 +17,9 @@ from t7compat.nested import entries, path_step, type_name, walk
 
 GOLDEN = Path(os.environ.get("T7COMPAT_GOLDEN", Path(__file__).parents[1] / "fixtures" / "golden"))
 
+if not any(GOLDEN.glob("*/*.t7")):
+    raise pytest.UsageError(f"no golden data in {GOLDEN}")
+
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 1e-4, torch.float16: 1e-2}
 
 
@@ -58,6 +61,12 @@ def cases(area: str) -> tuple[Case, ...]:
         for position, case in enumerate(_file(path), 1)
         if isinstance(case, Table)
     )
+
+
+def one_pass(case: Table) -> bool:
+    """Whether it is a module's forward and its backward: no rounds, calls of other methods, or training."""
+    others = (case.criterion, case.rounds, case.actions)
+    return case.module is not None and case.output is not None and others == (None,) * 3
 
 
 def unknown_classes(value: Any) -> list[str]:

@@ -233,11 +233,58 @@ def test_inspect_deep_and_cyclic_tables(save: Callable[..., Path]) -> None:
     assert t7convert("inspect", save(deep)).stdout.count("\n") == 102
 
 
+@t7compat.register("test.Doubled")
+class Doubled(nn.Module):
+    """A class that uses a function."""
+
+    def compute(self, input: torch.Tensor) -> torch.Tensor:
+        return scaled(input)
+
+
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    """The function."""
+    return x * 2
+
+
+def test_class_with_a_function(save: Callable[..., Path], tmp_path: Path) -> None:
+    assert t7convert(save(nn.Sequential().add(nn.Linear(3, 2)).add(Doubled()))).exit_code == 0
+    assert "def scaled(x):" in (tmp_path / "model.py").read_text("utf-8")
+
+
+def test_weights_that_two_networks_share(save: Callable[..., Path]) -> None:
+    encoder = mlp()
+    result = t7convert(save(Table(enc=encoder, dec=encoder.clone("weight", "bias"))))
+    assert result.exit_code == 0
+    assert "dec: has weights in common with model_enc" in result.stderr
+
+
+def test_files_of_others_stay(save: Callable[..., Path], tmp_path: Path) -> None:
+    """Where a network is all that a file holds, there is no NAME.json."""
+    (tmp_path / "model.json").write_text("mine")
+    assert t7convert(save(mlp()), "--force").exit_code == 0
+    assert (tmp_path / "model.json").read_text() == "mine"
+
+
+def test_network_from_a_pipe(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "converters", "/dev/stdin", "-o", str(tmp_path)]
+    done = subprocess.run(command, input=t7compat.dumps(mlp()), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "stdin.py").exists()
+
+
+def test_output_that_nobody_reads(save: Callable[..., Path]) -> None:
+    command = [sys.executable, "-m", "converters", "inspect", str(save(mlp()))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
 def test_file_with_the_name_of_a_command(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(mlp(), "inspect")
     monkeypatch.chdir(path.parent)
     assert t7convert("./inspect").exit_code == 0
-    assert Path("inspect.py").exists()
+    assert Path("_inspect.py").exists()  # inspect is a module of Python
 
 
 def test_colours_only_on_a_terminal(save: Callable[..., Path]) -> None:

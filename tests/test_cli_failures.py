@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import test_cli
 import torch
 from click.testing import Result
 from command import mlp, t7convert
@@ -84,6 +86,50 @@ def test_network_inside_of_itself(save: Callable[..., Path], tmp_path: Path) -> 
     assert (tmp_path / "model_fine.py").exists()
 
 
+def test_proof_that_would_prove_nothing(save: Callable[..., Path]) -> None:
+    network = mlp()
+    network.get(3).weight.fill_(math.nan)
+    result = t7convert(save(network))
+    assert result.exit_code == 1
+    assert "not verified: its output has no finite number" in result.stderr
+
+
+def test_input_that_is_too_large(save: Callable[..., Path], tmp_path: Path) -> None:
+    result = t7convert(save(mlp()), "--input-shape", "999999999999x3")
+    assert result.exit_code == 1
+    assert "it does not take an input of" in result.stderr
+    assert (tmp_path / "model.py").exists()
+
+
+def test_file_that_is_broken_later_on(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save(mlp())
+    path.write_bytes(path.read_bytes() + b"no value of Torch")
+    result = t7convert(path)
+    assert result.exit_code == 1
+    assert "only the beginning of the file was read, 1 of its values" in result.stderr
+    assert (tmp_path / "model.py").exists()
+
+
+@t7compat.register("test.Halved")
+class Halved(nn.Module):
+    """A class that uses a function."""
+
+    def compute(self, input: torch.Tensor) -> torch.Tensor:
+        return scaled(input)
+
+
+def scaled(x: torch.Tensor) -> torch.Tensor:
+    """The function."""
+    return x / 2
+
+
+def test_two_functions_of_one_name(save: Callable[..., Path]) -> None:
+    network = nn.Sequential().add(nn.Linear(3, 2)).add(Halved()).add(test_cli.Doubled())
+    result = t7convert(save(network))
+    assert result.exit_code == 1
+    assert "modules[3]: test.Doubled: another layer means another thing by scaled" in result.stderr
+
+
 # ---- a difference: status 3
 
 
@@ -146,6 +192,7 @@ def test_file_without_a_network(save: Callable[..., Path], tmp_path: Path) -> No
         (["model.t7", "--no-such-option"], "--no-such-option"),
         (["model.t7", "other.t7"], "other.t7"),
         (["model.t7", "--input-shape", "3by4"], "3by4"),
+        (["model.t7", "--input-shape", "0x3"], "0x3"),
         (["inspect"], "FILE"),
         (["inspect", "model.t7", "--depth", "x"], "depth"),
     ],
@@ -194,3 +241,22 @@ def test_nothing_is_left_after_an_error_in_between(
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["model.t7"]
+
+
+def test_output_in_the_place_of_a_folder(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save(mlp())
+    (tmp_path / "model.safetensors").mkdir()
+    result = t7convert(path, "--force")
+    assert result.exit_code == 2
+    assert "model.safetensors is a folder" in result.stderr
+    assert sorted(os.listdir(tmp_path)) == ["model.safetensors", "model.t7"]
+
+
+def test_output_in_the_place_of_the_input(save: Callable[..., Path], tmp_path: Path) -> None:
+    path = save(Table(net=mlp()), "model.json")
+    before = path.read_bytes()
+    result = t7convert(path, "--force")
+    assert result.exit_code == 2
+    assert "is the file to convert" in result.stderr
+    assert os.listdir(tmp_path) == ["model.json"]
+    assert path.read_bytes() == before

@@ -109,7 +109,6 @@ def test_written_source_gives_the_output_of_torch7(case: Case) -> None:
 
 
 def test_written_source_is_formatted(tmp_path: Path) -> None:
-    pytest.importorskip("ruff")
     for number, case in enumerate(
         case for area in ("nn", "rnn") for case in cases(area) if convertible(case)
     ):

@@ -69,6 +69,14 @@ class ChangesField(Refused):
         return x
 
 
+class ReadsNote(Refused):
+    scratch = ("place",)
+
+    def compute(self, x: Tensor) -> Tensor:
+        self.place = x + 1
+        return x * self.place
+
+
 class CountsFromOne(Refused):
     def __init__(self) -> None:
         super().__init__(sizes=LongStorage([4, 5]))
@@ -105,6 +113,24 @@ class OldStyle(Refused):
     def updateOutput(self, input: Tensor) -> Tensor:
         self.output = input * 2
         return self.output
+
+
+class LeavesNotes(nn.Module):
+    """2 x, for the last dimension."""
+
+    scratch = ("first", "place", "long")
+
+    def compute(self, x: Tensor) -> Tensor:
+        self.first = x
+        value, where = x.max(-1)
+        self.place = where + 1
+        if len(value) > 1:
+            value = value * 2
+        self.long = [
+            where,
+            value,
+        ]
+        return value
 
 
 class OtherLinear(nn.Linear):
@@ -146,6 +172,13 @@ def test_compute_that_needs_more_is_refused_by_name(cls: type[nn.Module]) -> Non
     ]
     with pytest.raises(Unconvertible, match=cls.__name__):
         to_native(network_of(nn.Tanh(), cls()))
+
+
+def test_what_compute_leaves_for_programs_to_read_is_not_written() -> None:
+    text = text_of(network_of(LeavesNotes()))
+    assert not any(word in text for word in (*LeavesNotes.scratch, "where + 1"))
+    x = torch.rand(2, 3)
+    assert torch.equal(to_native(LeavesNotes())(x), 2 * x.max(-1)[0])
 
 
 def test_rest_of_the_network_is_converted_around_what_is_missing() -> None:

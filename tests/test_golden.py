@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden import cases, gradients, parameters, same
+from golden import cases, gradients, one_pass, parameters, same
 
 import t7compat
 from t7compat import Table, nn
@@ -25,12 +25,7 @@ def over(wanted: Callable[[Table], Any]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", chosen, ids=str)
 
 
-def one_pass(case: Table) -> bool:
-    """Whether the case of a module is a forward and its backward: no rounds, other methods or training."""
-    return case.rounds is None and case.actions is None and case.criterion is None
-
-
-modules = over(lambda case: case.module is not None and case.output is not None and one_pass(case))
+modules = over(one_pass)
 recurrents = over(lambda case: case.module is not None and case.rounds is not None)
 criterions = over(lambda case: case.criterion is not None and case.module is None)
 everything = over(lambda case: case.module is not None or case.criterion is not None)

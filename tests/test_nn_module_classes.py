@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch7 import gives, wave
 
 import t7compat
 from t7compat import InputError, Table, TorchObject, dumps, loads, nn, register, registry
+from t7compat.table import to_tuples
 
 x, g = wave(2, 3), wave(2, 3) + 0.5
 
@@ -30,7 +32,7 @@ class Scale(nn.Module):
     __version__ = 3
 
     def __init__(self, n: int) -> None:
-        super().__init__(weight=wave(n), gradWeight=torch.zeros(n).double())
+        super().__init__(weight=wave(n))
 
     def compute(self, input: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return input * weight
@@ -116,6 +118,53 @@ def test_by_its_mathematics() -> None:
     layer, known = Scale(3), nn.CMul(3)
     known.weight.copy_(layer.weight)
     same(results(layer), results(known))
+
+
+class Shift(nn.Module):
+    """x + b, whose parameter comes after the constructor of the base class."""
+
+    parameter_names = ("bias",)
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.bias = torch.zeros(n, dtype=torch.float64)
+
+    def compute(self, input: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return input + bias
+
+
+@pytest.mark.parametrize("cls", [Scale, Shift])
+def test_parameters_are_trained(cls: Callable[[int], nn.Module]) -> None:
+    module = cls(3)
+    before = module.parameters()[0][1].clone()
+    module.forward(x)
+    module.backward(x, g)
+    assert not torch.equal(module.parameters()[1][1], torch.zeros(3).double())
+    module.updateParameters(1)
+    assert not torch.equal(module.parameters()[0][1], before)
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Linear(3, 2), nn.Sequencer(nn.LSTM(3, 2)), nn.Sequential().add(nn.Linear(3, 2))], ids=str
+)
+def test_saved_by_pytorch(module: nn.Module) -> None:
+    """The copy is the module without its recorded pass: it computes that again, or says that it cannot."""
+    input = Table(x, x) if isinstance(module, nn.Sequencer) else x
+    output = module.forward(input)
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    copy = torch.load(file, weights_only=False)
+    assert dumps(copy) == dumps(module)
+    if isinstance(module, nn.Sequencer):
+        with pytest.raises(InputError, match="expected a forward"):
+            copy.backward(input, output)
+        copy.forget()
+        copy.forward(input)
+    torch.testing.assert_close(
+        to_tuples(lambda x: x, copy.backward(input, output)),
+        to_tuples(lambda x: x, module.backward(input, output)),
+    )
 
 
 def test_tables_in_and_out() -> None:

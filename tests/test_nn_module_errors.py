@@ -350,7 +350,8 @@ def strange(good: Any) -> Iterator[Any]:
     def changed(change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
         return map_leaves(lambda x: change(x) if isinstance(x, torch.Tensor) and x.dim() else x, good)
 
-    yield from (None, 5, "text", Table(), Table(5), Table(good), Table(Table(good)), next(iter(good), None))
+    yield from (None, 5, "text", Table(), Table(5), Table(good), Table(Table(good)))
+    yield next(iter(good), None) if isinstance(good, torch.Tensor | Table) else None
     yield from (wave(1, 1, 1, 1, 1, 1), wave(1)[0], torch.zeros(0), object())
     yield from map(changed, (torch.Tensor.float, torch.Tensor.long, lambda x: x[:0]))
     yield changed(lambda x: torch.cat([x, x], -1))

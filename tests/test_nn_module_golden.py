@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -147,6 +148,92 @@ def test_error(data: Table) -> None:
     steps = re.findall(r"In (\d+) module of ([\w.]+):", data.message)
     found = re.findall(r"in module (\d+) of ([\w.]+)", str(caught.value))
     assert found == steps
+
+
+# ---- nn.utils, nn.Jacobian, nn.hessian
+
+
+@over("nn_module", "utils")
+def test_tables_of_tensors(data: Table) -> None:
+    got = UTILS[data.name](data)
+    for name, value in got.items():
+        same(value, data[name], name)
+
+
+def cleared() -> nn.Module:
+    module = nn.Identity()
+    module.a, module.b, module.c, module.d = ones(2), Table(1, 2), 5, ones(3)
+    return nn.utils.clear(module, "a", "b", "c")
+
+
+def added(data: Table, *arguments: float) -> Any:
+    before = deepcopy(data.before)
+    result, other = nn.utils.recursiveAdd(before.a, *arguments, before.b)
+    assert (result, other) == (before.a, before.b)
+    return result
+
+
+def resized(data: Table) -> Table:
+    first = Table(ones(2), ones(1), extra=ones(1))
+    result, _ = nn.utils.recursiveResizeAs(first, data.reference)
+    return Table(result=nn.utils.recursiveFill(result, 0), extra_removed=first.extra is None)
+
+
+UTILS: dict[str, Callable[[Table], Table]] = {
+    "recursiveResizeAs": resized,
+    "recursiveFill": lambda data: Table(
+        result=nn.utils.recursiveFill(Table(ones(2), Table(ones(3), a=ones(1))), 2.5)
+    ),
+    "recursiveAdd": lambda data: Table(result=added(data, 0.5), again=added(data)),
+    "recursiveCopy": lambda data: Table(
+        result=nn.utils.recursiveCopy(Table(ones(5)), data.before)[0],
+        from_nil_type=nn.utils.recursiveCopy(torch.empty(0), data.before[1])[0],
+    ),
+    "recursiveType": lambda data: Table(result=nn.utils.recursiveType(data.before, "torch.FloatTensor")),
+    "addSingletonDimension": lambda data: Table(
+        result=Table(
+            *[Table(*nn.utils.addSingletonDimension(data.before, *dim).shape) for dim in ((), (2,), (3,))]
+        )
+    ),
+    "contiguousView": lambda data: Table(
+        result=nn.utils.contiguousView(ones(1), data.before.t(), 6),
+        contiguous=nn.utils.contiguousView(None, data.before, 3, 2),
+    ),
+    "clear": lambda data: Table(
+        a_elements=cleared().a.numel(),
+        b_is_empty_table=not cleared().b,
+        c_is_nil="c" not in vars(cleared()),
+    ),
+}
+
+
+@over("nn_module", "jacobian")
+def test_jacobian(data: Table) -> None:
+    module, input = data.before, data.input
+    same(nn.Jacobian.backward(module, input), data.result, "derivatives")
+    close = {"rtol": 1e-6, "atol": 1e-8}  # of what rounding leaves of a difference
+    torch.testing.assert_close(nn.Jacobian.forward(module, input), data.finite_differences, **close)
+    if data.weight_jacobian is not None:
+        found = nn.Jacobian.backward(module, input, module.weight, module.gradWeight)
+        same(found, data.weight_jacobian, "derivatives by the weight")
+        differences = nn.Jacobian.forward(module, input, module.weight)
+        torch.testing.assert_close(differences, data.weight_jacobian, **close)
+
+
+@over("nn_module", "hessian")
+def test_second_derivatives(data: Table) -> None:
+    nn.hessian.enable()
+    module, criterion, input = data.before, nn.MSECriterion(), data.input
+    same(module.forward(input), data.output, "output")
+    criterion.forward(module.output, data.target)
+    module.backward(input, criterion.backward(module.output, data.target))
+    wanted = criterion.updateDiagHessianInput(module.output, data.target)
+    same(wanted, data.criterion_hessian, "second derivatives of the loss")
+    same(module.updateDiagHessianInput(input, wanted), data.result, "second derivatives")
+    module.accDiagHessianParameters(input, wanted)
+    layers = [layer for layer in module.listModules() if hasattr(layer, "diagHessianWeight")]
+    same(Table(*[layer.diagHessianWeight for layer in layers]), data.weight_hessians, "weights")
+    same(Table(*[layer.diagHessianBias for layer in layers]), data.bias_hessians, "biases")
 
 
 # ---- old files

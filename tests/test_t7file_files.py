@@ -68,6 +68,16 @@ def test_a_file_in_text_mode_is_refused() -> None:
         load(io.StringIO("3\n1\n0\n"))
 
 
+def test_what_is_no_file_is_refused() -> None:
+    with pytest.raises(InputError, match="expected a path or a binary file, got bytes"):
+        load(b"content")  # type: ignore[arg-type]
+
+
+def test_saving_to_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such folder.*'/.*none/x\.t7'"):
+        save(tmp_path / "none" / "x.t7", 1)
+
+
 def test_a_pipe_is_read(tmp_path: Path, value: Table) -> None:
     reading, writing = os.pipe()
     with open(reading, "rb") as source, open(writing, "wb") as target:
@@ -89,7 +99,7 @@ def test_several_values_share_one_table_of_references(tmp_path: Path) -> None:
         file.write(b"garbage")
     assert load(path).to_python() == [1]
     with pytest.raises(T7FormatError):
-        load_all(path)
+        list(load_all(path))
 
 
 def test_saving_replaces_a_file_as_a_whole(tmp_path: Path, value: Table) -> None:

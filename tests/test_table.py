@@ -113,6 +113,14 @@ def test_length_with_holes() -> None:
     assert not Table()
 
 
+def test_a_list_has_no_holes_and_no_names() -> None:
+    assert Table(1, 2).is_list()
+    assert Table(1, None, 3, x=5).to_python() == {1: 1, 3: 3, "x": 5}
+    table = Table(1, 2, 3)
+    table[2] = None
+    assert not table.is_list()
+
+
 def test_insert_and_remove() -> None:
     table = Table("b", "c")
     table.insert("d")

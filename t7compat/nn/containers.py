@@ -13,9 +13,9 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, describe, expect_joinable, expect_table
+from t7compat.nn.shapes import axis, centered, describe, expect_joinable, expect_table
 from t7compat.nn.tape import Tape, fork, label
-from t7compat.t7file.objects import LongStorage
+from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -82,7 +82,7 @@ class Container(Module):
         """Those of all modules inside; the method of a module that has one of its own is called instead."""
         pairs: list[tuple[Any, Any]] = []
         for module in self.modules:
-            if method in vars(module) or getattr(type(module), method) is not getattr(Module, method):
+            if method in module._steps_itself or method in vars(module):
                 getattr(module, method)(*arguments)
             else:
                 pairs += module.affected(method, *arguments)
@@ -197,6 +197,35 @@ class Concat(Container):
     def explain(self, input: Any) -> None:
         super().explain(input)
         expect_joinable([module.output for module in self.modules], self.dimension)
+
+    def upgrade(self, version: int) -> None:
+        """Older files have the size of the last output as `size`."""
+        if isinstance(vars(self).get("size"), Storage):
+            self.outputSize = vars(self).pop("size")
+
+
+class DepthConcat(Concat):
+    """Concat for outputs of different sizes.
+
+    Those that are smaller in a dimension other than the joined one get zeros around, of which the left gets
+    less than the right if their number is odd.  Szegedy et al., 2014.
+    """
+
+    def compute(self, input: Any, *children: Child) -> torch.Tensor:
+        outputs = [child(input) for child in children]
+        along = axis(self.dimension, outputs[0].dim())
+        largest = [max(sizes) for sizes in zip(*[output.shape for output in outputs], strict=True)]
+        return torch.cat([centered(output, largest, along) for output in outputs], along)
+
+    def explain(self, input: Any) -> None:
+        Container.explain(self, input)
+        outputs = [module.output for module in self.modules]
+        if len({output.dim() if isinstance(output, torch.Tensor) else None for output in outputs}) != 1:
+            raise InputError(f"expected tensors of as many dimensions to join, got {describe(outputs)}")
+
+    def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
+        """As usual, but without the scale: Torch7 heeds that in `accGradParameters` only."""
+        return self._tape(input).backward(gradOutput)
 
 
 class ConcatTable(Container):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.luaobject import LuaObject
-from t7compat.nn.shapes import FAULTS, refuse
+from t7compat.nn.shapes import FAULTS, describe, expect, expect_classes, expect_fit, refuse
 from t7compat.nn.tape import as_leaf, same
 from t7compat.table import leaves, map_leaves, to_tuples
 from t7compat.tensortypes import new_tensor
@@ -25,7 +26,7 @@ class Recorded(NamedTuple):
 
     def fits(self, input: Any, target: Any) -> bool:
         """Whether the gradient for this input and target follows from the pass."""
-        return self.loss.requires_grad and same(self.input, input) and same(self.target, target)
+        return self.loss.requires_grad and same(self.input, input) and same(self.target, _plain(target))
 
     def gradient(self) -> Any:
         """The gradient of the loss with respect to the input."""
@@ -40,13 +41,14 @@ class Criterion(LuaObject):
 
     `forward(input, target)` gives a number, `backward(input, target)` its gradient.  A class gives
     `compute(input, target)`, the loss as a differentiable function of the input (tables as tuples).  A user's
-    class in the old style overrides `updateOutput` and `updateGradInput` instead.
+    class in the old style overrides `updateOutput` and `updateGradInput` instead.  `native` says which
+    torch.nn loss is equal.
     """
 
     __slots__ = ("recorded",)
     recorded: Recorded | None
-    output: Any
-    gradInput: Any
+    output: Any = None
+    gradInput: Any = None
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         criterion = super().__new__(cls)
@@ -68,15 +70,22 @@ class Criterion(LuaObject):
     def explain(self, input: Any, target: Any) -> None:
         """Called when `compute` failed: raise InputError for what is too costly to look for every time."""
 
-    def forward(self, input: Any, target: Any) -> Any:
+    def native(self) -> functools.partial[Any] | None:
+        """The torch.nn loss that is equal, as a call yet to be made; None without one.
+
+        It takes the entries of an input table one by one, and counts classes from 0.
+        """
+        return None
+
+    def forward(self, input: Any, target: Any = None) -> Any:
         """The loss as a number."""
         return self.updateOutput(input, target)
 
-    def backward(self, input: Any, target: Any) -> Any:
+    def backward(self, input: Any, target: Any = None) -> Any:
         """The gradient of the loss with respect to the input."""
         return self.updateGradInput(input, target)
 
-    def updateOutput(self, input: Any, target: Any) -> Any:
+    def updateOutput(self, input: Any, target: Any = None) -> Any:
         """Compute and set `output`, the loss."""
         if type(self).compute is Criterion.compute:
             return None
@@ -85,7 +94,7 @@ class Criterion(LuaObject):
         self.output = self.recorded.loss.item()
         return self.output
 
-    def updateGradInput(self, input: Any, target: Any) -> Any:
+    def updateGradInput(self, input: Any, target: Any = None) -> Any:
         """Compute and set `gradInput`, the gradient of the loss with respect to the input."""
         if type(self).compute is Criterion.compute:
             return None
@@ -93,11 +102,13 @@ class Criterion(LuaObject):
         if recorded is None or not recorded.fits(input, target):
             with torch.enable_grad():
                 recorded = self._record(input, target)
+        if not recorded.loss.requires_grad:
+            raise InputError(f"{self}: expected floating point numbers as input, got {describe(input)}")
         self.gradInput = recorded.gradient()
         return self.gradInput
 
     def _record(self, input: Any, target: Any) -> Recorded:
-        leaf, target = to_tuples(as_leaf, input), to_tuples(lambda x: x, target)
+        leaf, target = to_tuples(as_leaf, input), _plain(target)
         try:
             try:
                 self.prepare(leaf, target)
@@ -108,11 +119,61 @@ class Criterion(LuaObject):
             error.within(str(self))
             raise
 
-    def __call__(self, input: Any, target: Any) -> Any:
+    def __call__(self, input: Any, target: Any = None) -> Any:
         """forward and backward: (output, gradInput)."""
         self.output = self.forward(input, target)
         self.gradInput = self.backward(input, target)
         return self.output, self.gradInput
+
+
+class Pointwise(Criterion, typename=""):
+    """The base of losses that compare element by element: the target must have as many as the input."""
+
+    sizeAverage = True
+
+    def __init__(self, sizeAverage: bool = True) -> None:
+        super().__init__(sizeAverage=sizeAverage)
+
+    def prepare(self, input: Any, target: Any) -> None:
+        expect(input)
+        expect_fit("target", target, input)
+
+
+class Classifying(Criterion, typename=""):
+    """The base of losses whose target tells classes, counted from 1."""
+
+    sizeAverage = True
+    weights: Tensor | None = None
+    dimension = -1  # along which the classes are
+
+    def prepare(self, input: Tensor, target: Any) -> None:
+        if input.is_cuda:  # where a wrong class would end the whole process
+            self.explain(input, target)
+
+    def explain(self, input: Tensor, target: Any) -> None:
+        count = input.shape[self.dimension]
+        if self.weights is not None and self.weights.numel() != count:
+            raise InputError(f"expected {count} weights, one for each class, got {self.weights.numel()}")
+        expect_classes(target, count, *self.beside())
+
+    def beside(self) -> tuple[int, ...]:
+        """What a target may be besides a class."""
+        return ()
+
+
+def reduction(criterion: Any) -> str:
+    """What torch.nn calls `sizeAverage`."""
+    return "mean" if criterion.sizeAverage else "sum"
+
+
+def reduced(criterion: Any, losses: Tensor) -> Tensor:
+    """The mean of the losses, or (without `sizeAverage`) their sum."""
+    return losses.mean() if criterion.sizeAverage else losses.sum()
+
+
+def _plain(target: Any) -> Any:
+    """A nested target with tuples for tables, and numbers for tensors of one number, which Lua has not."""
+    return to_tuples(lambda x: x.item() if isinstance(x, Tensor) and not x.dim() else x, target)
 
 
 def _gradient(found: Tensor | None, leaf: Any) -> Any:

@@ -26,11 +26,12 @@ def flatten(tensors: list[Tensor], followers: list[Tensor]) -> Tensor:
         )
     starts: dict[int, int] = {}  # where each storage begins in the flat tensor
     parts: list[Tensor] = []
+    end = 0
     for tensor in tensors:
         key = tensor.untyped_storage()._cdata
         if key not in starts:
-            starts[key] = sum(part.numel() for part in parts)
             parts.append(whole_storage(tensor))
+            starts[key], end = end, end + parts[-1].numel()
     flat = torch.cat(parts)
 
     used = torch.zeros_like(flat, dtype=torch.bool)
@@ -39,12 +40,13 @@ def flatten(tensors: list[Tensor], followers: list[Tensor]) -> Tensor:
     rank = used.cumsum(0) - 1
     flat = flat if used.all() else flat[used]
 
+    wanted = {id(tensor) for tensor in tensors}
     moves: dict[int, tuple[Tensor, int]] = {}
     for tensor in (*tensors, *(t for t in followers if t.untyped_storage()._cdata in starts)):
         place = _place(tensor, starts)
         if used[place : place + _extent(tensor)].all():
             moves[id(tensor)] = tensor, int(rank[place])
-        elif any(tensor is one for one in tensors):
+        elif id(tensor) in wanted:
             raise InputError("cannot gather tensors that are not compact: their elements are apart in memory")
     for tensor, place in moves.values():
         tensor.set_(flat.untyped_storage(), place, tensor.shape, tensor.stride())  # type: ignore[call-overload]

@@ -25,6 +25,8 @@ class LuaObject:
     __version__ = 1
     # Whether instances have a field `_type`, the name of their tensor type
     keeps_type = False
+    # Whether `type` first empties what `clearState` does
+    clears_for_type = False
 
     def __init_subclass__(
         cls, *, typename: str | None = None, replaces: bool = False, **options: Any
@@ -40,6 +42,13 @@ class LuaObject:
 
         def __getattr__(self, name: str) -> Any:
             """A field: which ones there are is known to the Lua class only."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `torch.save` keeps: the fields, but no recorded pass, whose graph it cannot.
+
+        It also keeps what is shared, which Python's pickle alone does not: that copies each tensor.
+        """
+        return vars(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy_graph(self, memo)
@@ -75,6 +84,8 @@ class LuaObject:
             return False
 
         for value, fields in walk(self, enters):
+            if getattr(value, "clears_for_type", False):
+                value.clearState()
             for name, field in fields.items():
                 if isinstance(field, torch.Tensor):
                     fields[name] = converted(field, row, cache)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import copy_graph, walk
+from t7compat.nested import copy_graph, type_name, walk
 from t7compat.nn.flatten import flatten
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.shapes import describe, expect
@@ -43,6 +43,11 @@ class Module(Stepping, LuaObject):
     scratch: tuple[str, ...] = ()
     # Whether accUpdateGradParameters moves shared parameters at once, without using the gradient tensors
     updates_when_shared = False
+    # Whether gradInput is of the type that it was before, and not of that of the input
+    gradient_has_own_type = False
+    # Whether the input lists places and values: its gradient, of another form, goes no further back
+    is_sparse = False
+    has_own_accumulation = False  # whether the class overrides `accumulate`
     output: Any = None
     gradInput: Any = None
     train: bool | None = None
@@ -52,6 +57,7 @@ class Module(Stepping, LuaObject):
     _computes = False
     _is_opaque = True
     _lists_parameters = False  # whether the class overrides `parameters`
+    _steps_itself: frozenset[str] = frozenset()  # which of these it overrides: {zeroGrad,update}Parameters
     _parameter_fields: tuple[tuple[str, str], ...] = ()  # names of the parameters and of their gradients
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -59,7 +65,10 @@ class Module(Stepping, LuaObject):
         cls._computes = cls.compute is not Module.compute
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
         names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
+        cls.has_own_accumulation = cls.accumulate is not Module.accumulate
         cls._lists_parameters = cls.parameters is not Module.parameters
+        steps = ("zeroGradParameters", "updateParameters")
+        cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
         cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
@@ -68,10 +77,16 @@ class Module(Stepping, LuaObject):
         return module
 
     def __init__(self, **fields: Any) -> None:
-        """Set the fields of every module and those given; None stands for a field that is not there."""
+        """Set the fields of every module and those given; None stands for a field that is not there.
+
+        Parameters among them get a tensor for their gradient.
+        """
         self.output, self.gradInput = new_tensor(), new_tensor()
         self._type = default_type().tensor
         vars(self).update((name, value) for name, value in fields.items() if value is not None)
+        for name, gradient in self._parameter_fields:
+            if name in vars(self):
+                vars(self).setdefault(gradient, torch.zeros_like(vars(self)[name]))
 
     # ---- what a class is made of
 
@@ -92,6 +107,13 @@ class Module(Stepping, LuaObject):
 
     def passed_back(self) -> None:
         """Called after a gradient went back through the module, if it keeps state."""
+
+    def accumulate(self, name: str, gradient: torch.Tensor, scale: float) -> None:
+        """Add `scale` times the gradient with respect to a parameter to its gradient tensor.
+
+        Overridden where Torch7 adds in another way.
+        """
+        vars(self)[gradient_name(name)].add_(gradient, alpha=scale)
 
     def native(self) -> functools.partial[Any] | None:
         """The torch.nn layer that is equal for batched input, as a call yet to be made; None without one."""
@@ -194,20 +216,14 @@ class Module(Stepping, LuaObject):
 
     # ---- parameters
 
-    def own_parameters(self) -> Iterable[tuple[Any, Any]]:
-        """The parameters, each with the tensor in which its gradient accumulates (None if there is none)."""
-        if self._lists_parameters or "parameters" in vars(self):
-            pair = self.parameters()
-            return zip(*pair, strict=True) if pair else ()
-        return self._usual_parameters() if self._parameter_fields else ()
-
     def _usual_parameters(self) -> list[tuple[Any, Any]]:
-        fields = vars(self)
-        return [
-            (parameter, fields.get(gradient))
-            for name, gradient in self._parameter_fields
-            if (parameter := fields.get(name)) is not None
-        ]
+        """The parameters, each with the tensor in which its gradient accumulates (None if there is none)."""
+        pairs, fields = [], vars(self)
+        for name, gradient in self._parameter_fields:
+            parameter = fields.get(name)
+            if parameter is not None:
+                pairs.append((parameter, fields.get(gradient)))
+        return pairs
 
     def parameters(self) -> tuple[Table, Table] | None:
         """The parameters and their gradients; None for a module without parameters."""
@@ -246,16 +262,22 @@ class Module(Stepping, LuaObject):
 
     def affected(self, method: str, *arguments: Any) -> Iterable[tuple[Any, Any]]:
         """The parameters, with their gradients, that a method of this class is about to change."""
-        return self.own_parameters()
+        if self._lists_parameters or "parameters" in vars(self):
+            pair = self.parameters()
+            return zip(*pair, strict=True) if pair else ()
+        return self._usual_parameters()
 
     def share(self, other: Module, *names: str) -> Any:
         """Let the tensors of these names be those of `other`."""
         for name in names:
             if vars(self).get(name) is None:
                 continue
-            if vars(other).get(name) is None:
+            mine, theirs = vars(self)[name], vars(other).get(name)
+            if theirs is None:
                 raise InputError(f"share: expected a module with the field {name}, got {describe(other)}")
-            vars(self)[name].set_(vars(other)[name])
+            if mine.dtype != theirs.dtype:
+                raise InputError(f"share: expected {name} to be a {type_name(mine)}, got {describe(theirs)}")
+            mine.set_(theirs)
             self.shared = other.shared = True
         return self
 
@@ -323,9 +345,10 @@ def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
     return [value for value in values if value is not None]
 
 
-def clear(module: Module, *names: str) -> Any:
+def clear(module: LuaObject, *names: str) -> Any:
     """Empty the tensors and tables of these names, remove other values; the recorded pass goes too."""
-    module.tape = None
+    if isinstance(module, Module):
+        module.tape = None
     for name in names:
         value = vars(module).get(name)
         if isinstance(value, torch.Tensor):

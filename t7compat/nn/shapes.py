@@ -7,7 +7,7 @@ batch.  The functions here translate; `compute` methods may call them, so they d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -34,7 +34,42 @@ def axis(dimension: int, dims: int, nInputDims: int | None = None) -> int:
 
 def position(index: int, count: int) -> int:
     """Python's index of Lua's `index` (1-based, negative from the end) among `count` elements."""
-    return count + index if index < 0 else index - 1
+    place = count + index if index < 0 else index - 1
+    if not 0 <= place < count:
+        raise IndexError(f"index {index} is out of the range of {count} elements")
+    return place
+
+
+def from_start(index: int, count: int) -> int:
+    """Python's index of Lua's `index` among `count` elements, where it may not count from the end."""
+    if not 1 <= index <= count:
+        raise IndexError(f"expected an index from 1 to {count}, got {index}")
+    return index - 1
+
+
+def zero_based(indices: torch.Tensor) -> torch.Tensor:
+    """PyTorch's indices of Lua's: whole numbers, counted from 0."""
+    return indices.long() - 1
+
+
+def class_index(target: Any) -> Any:
+    """PyTorch's index of Lua's class `target` (from 1): a number, or a tensor of any type with several."""
+    return target.long() - 1 if isinstance(target, torch.Tensor) else int(target) - 1
+
+
+def rows(index: torch.Tensor) -> torch.Tensor:
+    """PyTorch's indices for Lua's, which may be numbers of any type."""
+    return index.long() - 1
+
+
+def numbered(index: torch.Tensor) -> torch.Tensor:
+    """Lua's indices for PyTorch's."""
+    return index + 1
+
+
+def indices(x: torch.Tensor) -> torch.Tensor:
+    """PyTorch's indices for those of Lua, which are counted from 1, in a tensor of any type."""
+    return x.long() - 1
 
 
 def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -52,6 +87,30 @@ def flattened(value: Any) -> tuple[Any, ...]:
     if not isinstance(value, tuple):
         return (value,)
     return tuple(leaf for entry in value for leaf in flattened(entry))
+
+
+def plane_axis(dims: int) -> int:
+    """PyTorch's index of n in (n), (batch, n), (n, h, w) and (batch, n, h, w)."""
+    return (dims + 1) % 2
+
+
+def with_gradient(x: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """`x`, where a gradient g that comes back goes on as `change(g)`.
+
+    `change` should not refer to a module, which may hold the graph that holds `change`.
+    """
+    if not x.requires_grad:
+        return x
+    inner = x.view_as(x)
+    inner.register_hook(change)  # type: ignore[no-untyped-call]
+    return inner.view_as(inner)  # whoever asks for the gradient at the tensor with the hook gets change(g)
+
+
+def centered(x: torch.Tensor, size: Sequence[int], joined: int) -> torch.Tensor:
+    """`x` with zeros around it up to `size`, except along the index `joined`; one more behind if odd."""
+    missing = [0 if i == joined else n - own for i, (n, own) in enumerate(zip(size, x.shape, strict=True))]
+    padding = [part for n in reversed(missing) for part in (n // 2, n - n // 2)]
+    return torch.nn.functional.pad(x, padding) if any(padding) else x
 
 
 # ---- used by constructors
@@ -77,7 +136,7 @@ def refuse(error: Exception, explain: Callable[..., None] | None = None, **given
 
     `explain` may know better what was wrong, and raise its own InputError.
     """
-    if isinstance(error, InputError | torch.cuda.OutOfMemoryError):
+    if isinstance(error, InputError | RecursionError | torch.cuda.OutOfMemoryError):
         raise error
     if explain is not None:
         try:
@@ -120,11 +179,38 @@ def expect_fit(name: str, value: Any, other: torch.Tensor) -> None:
         raise InputError(f"{name}: expected {describe(other)}, got {describe(value)}")
 
 
+def expect_targets(target: Any, samples: int) -> None:
+    """Raise InputError unless `target` is a tensor with a number for each sample, or a number for one."""
+    if isinstance(target, torch.Tensor):
+        expect(target, 1, size=samples)
+    elif samples != 1 or not isinstance(target, int | float):
+        raise InputError(f"expected a target for each of {samples} samples, got {describe(target)}")
+
+
+def expect_classes(target: Any, count: int, *beside: int) -> None:
+    """Raise InputError unless `target` has only classes from 1 to `count` and the numbers `beside`."""
+    classes = torch.as_tensor(target).long().reshape(-1)
+    wrong = (classes < 1) | (classes > count)
+    for number in beside:
+        wrong &= classes != number
+    if wrong.any():
+        raise InputError(f"expected target classes from 1 to {count}, got {classes[wrong][0].item()}")
+
+
 def expect_table(input: Any, least: int = 1) -> None:
     """Raise InputError unless `input` is a table with at least so many entries."""
     if not isinstance(input, tuple) or len(input) < least:
         wanted = f" with {least} entr{'y' if least == 1 else 'ies'} or more" if least else ""
         raise InputError(f"expected a table{wanted}, got {describe(input)}")
+
+
+def expect_pair(input: Any, *dims: int) -> None:
+    """Raise InputError unless `input` is a table of two tensors of one type, of one of `dims` dimensions."""
+    if not isinstance(input, tuple) or len(input) != 2:
+        raise InputError(f"expected a table with two tensors, got {describe(input)}")
+    first, second = input
+    expect(first, *dims)
+    expect(second, *dims, like=first)
 
 
 def expect_joinable(parts: Any, dimension: int, nInputDims: int | None = None) -> None:

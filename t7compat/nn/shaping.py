@@ -1,4 +1,4 @@
-"""Layers that hand their input on in another shape, or as it is."""
+"""Layers that hand their input on as it is, in another shape, repeated or extended."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe, sizes
+from t7compat.nn.shapes import describe, expect, from_start, sizes
 from t7compat.t7file.objects import LongStorage, Storage
+from t7compat.table import Table
+from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
 
@@ -26,7 +28,84 @@ class Identity(Module):
         return functools.partial(torch.nn.Identity)
 
 
-class Reshape(Module):
+class PrintSize(Module):
+    """y = x, and prints the size of the input and of gradOutput, after the prefix.  For anything."""
+
+    def __init__(self, prefix: str | None = None) -> None:
+        super().__init__(prefix="PrintSize" if prefix is None else prefix)
+
+    def native(self) -> functools.partial[Any]:
+        return functools.partial(torch.nn.Identity)
+
+    def updateOutput(self, input: Any) -> Any:
+        self._report("input", input)
+        self.output = input
+        return input
+
+    # There is something to do when the gradient comes
+    def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
+        self._report("gradOutput", gradOutput)
+        self.gradInput = gradOutput
+        return gradOutput
+
+    def _report(self, name: str, value: Any) -> None:
+        text = "missing size" if value is None else str(value)
+        if value is not None and not isinstance(value, Table):
+            expect(value)
+            width = max((len(str(n)) for n in value.shape), default=0) + 1
+            lines = [f"{n:{width}}" for n in value.shape]
+            text = "\n".join([*lines, f"[torch.LongStorage of size {value.dim()}]\n"])
+        print(f"{self.prefix}:{name}\n\t{text}")
+
+
+class Shaping(Module, typename=""):
+    """The base of layers that take a tensor of their own type."""
+
+    def prepare(self, input: Any) -> None:
+        expect(input, like=self.output)
+
+
+class Contiguous(Shaping):
+    """y = x, in compact memory.  any shape -> same shape"""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return input.contiguous()
+
+    def native(self) -> functools.partial[Any]:
+        return functools.partial(torch.nn.Identity)
+
+
+class ZeroGrad(Shaping):
+    """y = x, but no gradient goes back: gradInput is zeros.  any shape -> same shape"""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return input.detach()
+
+
+class Constant(Module):
+    """The same value for any input.  (...) -> value, or (batch, ...) -> (batch, value)
+
+    With `nInputDim`, an input of more dimensions is a batch, and there is one value for each sample.
+    """
+
+    nInputDim: int | None = None
+
+    def __init__(self, value: float | Tensor, nInputDim: int | None = None) -> None:
+        if not isinstance(value, int | float | Tensor):
+            raise InputError(f"nn.Constant: expected a number or a tensor, got {describe(value)}")
+        value = value if isinstance(value, Tensor) else new_tensor(1).fill_(value)
+        super().__init__(value=value, nInputDim=nInputDim)
+
+    def compute(self, input: Tensor) -> Tensor:
+        is_batch = self.nInputDim is not None and input.dim() > self.nInputDim
+        batch = input.shape[:1] if is_batch else ()
+        return self.value.expand(*batch, *self.value.shape).clone()
+
+    def prepare(self, input: Any) -> None:
+        expect(input)
+
+
+class Reshape(Shaping):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
     `batchMode` (the last argument) says whether the first dimension is a batch.  Without it, it is one unless
@@ -58,13 +137,11 @@ class Reshape(Module):
         return f"{self.__typename__}({'x'.join(map(str, self.size))})"
 
 
-class View(Module):
+class View(Shaping):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
-    One of the sizes may be -1: what is left for it.
-
-
-        `setNumInputDims(n)` says that a sample has n dimensions; without it, what is left over is the batch.
+    One of the sizes may be -1: what is left for it.  `setNumInputDims(n)` says that a sample has n
+    dimensions; without it, what is left over is the batch.
     """
 
     numInputDims: int | None = None
@@ -98,9 +175,171 @@ class View(Module):
         return input.reshape(batch, *size)
 
     def prepare(self, input: Any) -> None:
+        super().prepare(input)
+        if input.dim() < (self.numInputDims or 0):
+            raise InputError(f"expected samples of {self.numInputDims} dimensions, got {describe(input)}")
         sample = input.shape[max(0, input.dim() - (self.numInputDims or input.dim())) :]
         if sample.numel() % self.numElements:
             raise InputError(f"expected a multiple of {self.numElements} elements, got {describe(input)}")
 
     def __str__(self) -> str:
         return f"{self.__typename__}({', '.join(map(str, self.size))})"
+
+
+class Collapse(Shaping):
+    """Each sample, of nInputDim dimensions, as one row.  (batch, ...) -> (batch, n), or (...) -> (n)"""
+
+    scratch = ("_input",)
+
+    def __init__(self, nInputDim: int) -> None:
+        super().__init__(nInputDim=nInputDim)
+
+    def compute(self, input: Tensor) -> Tensor:
+        return input.flatten(1) if input.dim() > self.nInputDim else input.flatten()
+
+    def native(self) -> functools.partial[Any]:
+        return functools.partial(torch.nn.Flatten)
+
+
+class Transpose(Shaping):
+    """Swaps pairs of dimensions, one pair after the other: `Transpose({1, 4}, {1, 3})`.
+
+    After `setNumInputDims(n)` the dimensions are those of a sample of n dimensions, before which there may be
+    more.
+    """
+
+    numInputDims: int | None = None
+
+    def __init__(self, *permutations: Any) -> None:
+        super().__init__(permutations=Table.from_python(permutations))
+
+    def compute(self, input: Tensor) -> Tensor:
+        dims = input.dim()
+        offset = 0 if self.numInputDims is None else dims - self.numInputDims
+        for one, other in self.permutations:
+            input = input.transpose(from_start(one + offset, dims), from_start(other + offset, dims))
+        return input.contiguous()
+
+    def setNumInputDims(self, numInputDims: int | None) -> Any:
+        """Say how many dimensions a sample has."""
+        self.numInputDims = numInputDims
+        return self
+
+
+class Squeeze(Shaping):
+    """Without the dimension `dim` if that is of size 1; without `dim`, all dimensions of size 1.
+
+    `numInputDims` is the number of dimensions of a sample: with one more, the first is a batch, which stays,
+    and `dim` is counted after it.
+    """
+
+    dim: int | None = None
+    numInputDims: int | None = None
+
+    def __init__(self, dim: int | None = None, numInputDims: int | None = None) -> None:
+        super().__init__(dim=dim, numInputDims=numInputDims)
+
+    def compute(self, input: Tensor) -> Tensor:
+        is_batch = self.numInputDims is not None and input.dim() == self.numInputDims + 1
+        if self.dim is not None:
+            return input.squeeze(from_start(self.dim + is_batch, input.dim()))
+        output = input.squeeze()
+        return output.unsqueeze(0) if is_batch and len(input) == 1 else output
+
+    def prepare(self, input: Any) -> None:
+        super().prepare(input)
+        if input.numel() == 1 and self.compute(input).dim() == 0:
+            raise InputError(
+                f"expected more than one element, or a dimension that stays, got {describe(input)}"
+            )
+
+    def setNumInputDims(self, numInputDims: int | None) -> Any:
+        """Say how many dimensions a sample has."""
+        self.numInputDims = numInputDims
+        return self
+
+
+class Unsqueeze(Shaping):
+    """With a new dimension of size 1 at `pos`.  (..., m, ...) -> (..., 1, m, ...)
+
+    `numInputDims` is the number of dimensions of a sample, before which there may be more; without it, it is
+    that of the first input.
+    """
+
+    numInputDims: int | None = None
+
+    def __init__(self, pos: int, numInputDims: int | None = None) -> None:
+        super().__init__(pos=pos, numInputDims=numInputDims)
+
+    def compute(self, input: Tensor) -> Tensor:
+        offset = 0 if self.numInputDims is None else input.dim() - self.numInputDims
+        return input.unsqueeze(from_start(self.pos + offset, input.dim() + 1))
+
+    def prepare(self, input: Any) -> None:
+        super().prepare(input)
+        if self.numInputDims is None:
+            self.numInputDims = input.dim()
+        if input.dim() < self.numInputDims:
+            raise InputError(f"expected samples of {self.numInputDims} dimensions, got {describe(input)}")
+
+    def setNumInputDims(self, numInputDims: int | None) -> Any:
+        """Say how many dimensions a sample has."""
+        self.numInputDims = numInputDims
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.__typename__}(dim {self.pos})"
+
+
+class Replicate(Shaping):
+    """`nf` times the same, along a new dimension at `dim`.  (..., m, ...) -> (..., nf, m, ...)
+
+    `ndim` is the number of dimensions of a sample: with more, the first is a batch, after which `dim` is
+    counted.  The copies share their memory.
+    """
+
+    dim: int = 1
+    ndim: int | None = None
+
+    def __init__(self, nf: int, dim: int | None = None, ndim: int | None = None) -> None:
+        if dim is not None and dim <= 0:
+            raise InputError(f"nn.Replicate: expected a positive dimension, got {dim}")
+        super().__init__(nfeatures=nf, dim=dim or 1, ndim=ndim)
+
+    def compute(self, input: Tensor) -> Tensor:
+        is_batch = self.ndim is not None and input.dim() > self.ndim
+        along = from_start(self.dim + is_batch, input.dim() + 1)
+        size = [-1] * (input.dim() + 1)
+        size[along] = self.nfeatures
+        return input.unsqueeze(along).expand(size)
+
+
+class Padding(Shaping):
+    """|pad| slices full of `value` more along a dimension.  (..., n, ...) -> (..., n + |pad|, ...)
+
+    They come before slice `index` if pad is negative, and after it, counted from the end, if it is positive.
+    `nInputDim` is the number of dimensions of a sample: with another, the dimension is counted from the
+    second.
+    """
+
+    value: float = 0
+    index: int = 1
+    nInputDim: int | None = None
+
+    def __init__(
+        self, dim: int, pad: int, nInputDim: int | None = None,
+        value: float | None = None, index: int | None = None,
+    ) -> None:  # fmt: skip
+        index = 1 if index is None else index
+        super().__init__(dim=dim, pad=pad, nInputDim=nInputDim, value=value or 0, index=index)
+        self.outputSize = LongStorage()
+
+    def compute(self, input: Tensor) -> Tensor:
+        is_batch = self.nInputDim is not None and input.dim() != self.nInputDim
+        along = from_start(self.dim + is_batch, input.dim())
+        count = input.shape[along]
+        place = from_start(self.index, count + 1)
+        before, after = input.tensor_split([count - place if self.pad > 0 else place], along)
+        size = list(input.shape)
+        size[along] = abs(self.pad)
+        return torch.cat([before, input.new_full(size, self.value), after], along)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import path_step
+from t7compat.nested import path_step, type_name
 from t7compat.nn.shapes import FAULTS, describe, expect_fit, like, refuse
 from t7compat.table import Table, leaves, map_leaves, to_tuples
 
@@ -57,6 +57,9 @@ class Tape:
             if not error.place:
                 error.within(label(module))
             raise
+        except RecursionError:
+            deep = "modules nested less deeply, or a larger limit by sys.setrecursionlimit"
+            raise InputError(f"{type_name(module)}: expected {deep}") from None
 
     # ---- forward
 
@@ -163,7 +166,11 @@ class Tape:
 
         result = map_leaves(gradient, self.input)
         for module, input in self.calls:
-            module.gradInput = result if input is self.input else map_leaves(gradient, input)
+            gradInput = result if input is self.input else map_leaves(gradient, input)
+            if module.gradient_has_own_type:
+                gradInput = of_type(gradInput, module.gradInput)
+                result = gradInput if module is self.module else result
+            module.gradInput = gradInput
             if module.keeps_state:
                 module.passed_back()
         return result
@@ -177,8 +184,13 @@ class Tape:
             if gradient is not None
         ]
         if learningRate is None:
-            targets = [vars(module).get(gradient_name(name)) for module, name, _ in found]
-            add_all([(t, g) for t, (_, _, g) in zip(targets, found, strict=True) if t is not None], scale)
+            usual = []
+            for module, name, gradient in found:
+                if module.has_own_accumulation:
+                    module.accumulate(name, gradient, scale)
+                else:
+                    usual.append((_gradient(module, name), gradient))
+            add_all(usual, scale)
             return
         through_gradients = {id(m): m for m, _, _ in found if m.shared and not m.updates_when_shared}
         for module in through_gradients.values():
@@ -190,6 +202,15 @@ class Tape:
                 vars(module)[name].add_(gradient, alpha=-learningRate)
         for module in through_gradients.values():
             module.updateParameters(learningRate)
+
+
+def _gradient(module: Module, name: str) -> Tensor:
+    """Where the gradient of a parameter accumulates; a module that lacks the tensor gets it."""
+    fields, field = vars(module), gradient_name(name)
+    if fields.get(field) is None:
+        fields[field] = torch.zeros_like(fields[name])
+    tensor: Tensor = fields[field]
+    return tensor
 
 
 @functools.cache
@@ -230,6 +251,10 @@ class OpaqueCall:
         gradOutput = map_leaves(lambda x: next(remaining) if isinstance(x, Tensor) else None, self.output)
         try:
             gradInput = self._gradInput(gradOutput)
+            if self.module.gradient_has_own_type:
+                gradInput = of_type(gradInput, self.input)
+            if self.module.is_sparse:
+                return [None] * len(_tensors(self.input))
             return [
                 fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
                 for name, x, gradient in matched("gradInput", to_tuples(_data, self.input), gradInput)
@@ -350,6 +375,15 @@ def fitted(name: str, value: Tensor, gradient: Any) -> Tensor:
     """A gradient in the shape of its tensor; InputError if it does not fit."""
     expect_fit(name, gradient, value)
     return like(gradient, value)
+
+
+def of_type(gradient: Any, before: Any) -> Any:
+    """A nested gradient whose tensors are of the types of those at the same places of `before`."""
+    if isinstance(gradient, Table) and isinstance(before, Table):
+        return Table.from_items((key, of_type(value, before[key])) for key, value in gradient.items())
+    if isinstance(gradient, Tensor) and isinstance(before, Tensor):
+        return gradient.to(before)
+    return before if gradient is None else gradient
 
 
 def label(module: Any) -> str:

@@ -1,4 +1,4 @@
-"""Transfer functions: the same function of every element, or of every column."""
+"""Smooth transfer functions: the same function of every element, or of every column."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import expect
-from t7compat.tensortypes import new_tensor
+from t7compat.nn.shapes import axis, describe, expect, plane_axis, position
 
 Tensor = torch.Tensor
 Native = functools.partial[Any]
@@ -24,6 +23,19 @@ class Transfer(Module, typename=""):
         expect(input, like=self.output)
 
 
+def flag(inplace: bool | None) -> bool:
+    """The flag `inplace` of a layer.
+
+    Torch7 then overwrites the input; here the flag is kept, and the input is left alone.
+    """
+    if not isinstance(inplace, bool | None):
+        raise InputError(f"expected true or false as in-place flag, got {describe(inplace)}")
+    return bool(inplace)
+
+
+# ---- sigmoids
+
+
 class Sigmoid(Transfer):
     """1 / (1 + exp(-x)).  any shape -> same shape"""
 
@@ -32,6 +44,41 @@ class Sigmoid(Transfer):
 
     def native(self) -> Native:
         return functools.partial(torch.nn.Sigmoid)
+
+
+class LogSigmoid(Transfer):
+    """log(1 / (1 + exp(-x))).  any shape -> same shape"""
+
+    scratch = ("buffer",)
+
+    def compute(self, input: Tensor) -> Tensor:
+        return F.logsigmoid(input)
+
+    def native(self) -> Native:
+        return functools.partial(torch.nn.LogSigmoid)
+
+
+class GatedLinearUnit(Transfer):
+    """a / (1 + exp(-b)) for the halves a and b of dimension `dim`.  (..., 2 n, ...) -> (..., n, ...)
+
+    `dim` counts from 1, the batch included; without it, the last one is halved.  Dauphin et al., 2016.
+    """
+
+    dim: int | None = None
+
+    def __init__(self, dim: int | None = None) -> None:
+        super().__init__(dim=dim)
+
+    def compute(self, input: Tensor) -> Tensor:
+        return F.glu(input, -1 if self.dim is None else axis(self.dim, input.dim()))
+
+    def explain(self, input: Any) -> None:
+        which = input.dim() if self.dim is None else self.dim
+        if input.shape[axis(which, input.dim())] % 2:
+            raise InputError(f"expected an even size of dimension {which}, got {describe(input)}")
+
+    def native(self) -> Native:
+        return functools.partial(torch.nn.GLU, -1 if self.dim is None else position(self.dim, 0))
 
 
 class Tanh(Transfer):
@@ -44,109 +91,168 @@ class Tanh(Transfer):
         return functools.partial(torch.nn.Tanh)
 
 
-class HardTanh(Transfer):
-    """x, but at least min_val and at most max_val.  any shape -> same shape
+class TanhShrink(Transfer):
+    """x - tanh x.  any shape -> same shape"""
 
-    Torch7 can overwrite the input (`inplace`); here the flag is kept, and the input is left alone.
+    def __init__(self) -> None:
+        super().__init__(tanh=Tanh())
+
+    def compute(self, input: Tensor) -> Tensor:
+        return F.tanhshrink(input)
+
+    def native(self) -> Native:
+        return functools.partial(torch.nn.Tanhshrink)
+
+
+class SoftSign(Transfer):
+    """x / (1 + |x|).  any shape -> same shape"""
+
+    scratch = ("temp", "tempgrad")
+
+    def compute(self, input: Tensor) -> Tensor:
+        return F.softsign(input)
+
+    def native(self) -> Native:
+        return functools.partial(torch.nn.Softsign)
+
+
+class SoftPlus(Transfer):
+    """log(1 + exp(beta x)) / beta; x where beta x is above `threshold`.  any shape -> same shape"""
+
+    threshold: float = 20
+
+    def __init__(self, beta: float = 1) -> None:
+        super().__init__(beta=beta, threshold=20)
+
+    def compute(self, input: Tensor) -> Tensor:
+        return F.softplus(input, self.beta, self.threshold)
+
+    def native(self) -> Native:
+        return functools.partial(torch.nn.Softplus, self.beta, self.threshold)
+
+
+# ---- powers, logarithms, products and sums
+
+
+class Exp(Transfer):
+    """exp x.  any shape -> same shape"""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return torch.exp(input)
+
+
+class Log(Transfer):
+    """log x.  any shape -> same shape"""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return torch.log(input)
+
+
+class Power(Transfer):
+    """x to the power `pow`.  any shape -> same shape"""
+
+    def __init__(self, pow: float) -> None:
+        super().__init__(pow=pow)
+
+    def compute(self, input: Tensor) -> Tensor:
+        return torch.pow(input, self.pow)
+
+
+class Square(Transfer):
+    """x^2.  any shape -> same shape"""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return torch.square(input)
+
+
+class Sqrt(Transfer):
+    """The square root of x, of slope 0 at 0.  any shape -> same shape
+
+    As in Torch7, `eps` is kept but has no effect.
     """
 
-    min_val: float = -1
-    max_val: float = 1
+    eps: float = 0
 
-    def __init__(self, min_value: float = -1, max_value: float = 1, inplace: bool = False) -> None:
-        if max_value <= min_value:
-            raise InputError(
-                f"nn.HardTanh: expected max_value above min_value, got {min_value} and {max_value}"
-            )
-        super().__init__(min_val=min_value, max_val=max_value, inplace=bool(inplace))
+    def __init__(self, eps: float = 0) -> None:
+        super().__init__(eps=eps)
 
     def compute(self, input: Tensor) -> Tensor:
-        return F.hardtanh(input, self.min_val, self.max_val)
-
-    def native(self) -> Native:
-        return functools.partial(torch.nn.Hardtanh, self.min_val, self.max_val)
+        zero = input == 0
+        return torch.sqrt(input.masked_fill(zero, 1)).masked_fill(zero, 0)
 
 
-class Threshold(Transfer):
-    """x where it is above `threshold`, else `val`.  any shape -> same shape"""
+class AddConstant(Transfer):
+    """x + c.  any shape -> same shape, or (n) and (batch, n) for a vector c of n elements"""
 
-    def __init__(self, threshold: float = 1e-6, value: float = 0, inplace: bool = False) -> None:
-        if inplace and value > threshold:
-            raise InputError(
-                f"nn.Threshold: expected a value up to the threshold ({threshold:g}) in place, got {value:g}"
-            )
-        super().__init__(threshold=threshold, val=value, inplace=bool(inplace))
+    def __init__(self, constant_scalar: float | Tensor, inplace: bool = False) -> None:
+        super().__init__(constant_scalar=constant_scalar, inplace=flag(inplace))
 
     def compute(self, input: Tensor) -> Tensor:
-        return F.threshold(input, self.threshold, self.val)
-
-    def native(self) -> Native:
-        return functools.partial(torch.nn.Threshold, self.threshold, self.val)
-
-
-class ReLU(Threshold):
-    """max(x, 0).  any shape -> same shape"""
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__(0, 0, inplace)
-
-    def compute(self, input: Tensor) -> Tensor:
-        return torch.relu(input)
-
-    def native(self) -> Native:
-        return functools.partial(torch.nn.ReLU)
-
-
-class PReLU(Module):
-    """x where it is positive, else w x.  any shape -> same shape
-
-    There is one w for each plane, or (nOutputPlane 0) one for all.  The planes are along dimension 1 of a
-    vector, and along dimension 2 of anything else.  He et al., 2015.
-    """
-
-    parameter_names = ("weight",)
-    scratch = ("gradWeightBuf", "gradWeightBuf2")
-
-    def __init__(self, nOutputPlane: int | None = None) -> None:
-        count = nOutputPlane or 1
-        super().__init__(
-            nOutputPlane=nOutputPlane or 0, weight=new_tensor(count).fill_(0.25), gradWeight=new_tensor(count)
-        )
-
-    def compute(self, input: Tensor, weight: Tensor) -> Tensor:
-        batch = input if input.dim() > 1 else input[None]
-        return F.prelu(batch, weight).reshape(input.shape)
+        return input + self.constant_scalar
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.weight)
-        if self.nOutputPlane:
-            expect(input, size=self.nOutputPlane, at=min(1, input.dim() - 1))
-
-    def native(self) -> Native:
-        return functools.partial(torch.nn.PReLU, self.weight.numel())
+        super().prepare(input)
+        if isinstance(self.constant_scalar, Tensor):
+            expect(input, 1, 2, size=len(self.constant_scalar), like=self.constant_scalar)
 
 
-class SoftMax(Module):
+class MulConstant(Transfer):
+    """c x.  any shape -> same shape"""
+
+    def __init__(self, constant_scalar: float, inplace: bool = False) -> None:
+        if not isinstance(constant_scalar, int | float):
+            raise InputError(f"nn.MulConstant: expected a number, got {describe(constant_scalar)}")
+        super().__init__(constant_scalar=constant_scalar, inplace=flag(inplace))
+
+    def compute(self, input: Tensor) -> Tensor:
+        return input * self.constant_scalar
+
+
+# ---- functions of columns
+
+
+class Columns(Module, typename=""):
+    """The base of the functions of columns.  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
+
+    def prepare(self, input: Any) -> None:
+        expect(input, 1, 2, 3, 4, like=self.output)
+
+
+class SoftMax(Columns):
     """exp(x) / sum(exp(x)), along n.  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
-        return torch.softmax(input, (input.dim() + 1) % 2)
-
-    def prepare(self, input: Tensor) -> None:
-        expect(input, 1, 2, 3, 4, like=self.output)
+        return torch.softmax(input, plane_axis(input.dim()))
 
     def native(self) -> Native:
         return functools.partial(torch.nn.Softmax, dim=1)
 
 
-class LogSoftMax(Module):
+class SpatialSoftMax(SoftMax):
+    """SoftMax over the planes at each place: the same as nn.SoftMax, which takes planes, too."""
+
+
+class SoftMin(Columns):
+    """SoftMax(-x).  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
+
+    scratch = ("mininput",)
+
+    def compute(self, input: Tensor) -> Tensor:
+        return F.softmin(input, plane_axis(input.dim()))
+
+    def native(self) -> Native:
+        return functools.partial(torch.nn.Softmin, dim=1)
+
+
+class LogSoftMax(Columns):
     """log SoftMax(x).  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
-        return torch.log_softmax(input, (input.dim() + 1) % 2)
-
-    def prepare(self, input: Tensor) -> None:
-        expect(input, 1, 2, 3, 4, like=self.output)
+        return torch.log_softmax(input, plane_axis(input.dim()))
 
     def native(self) -> Native:
         return functools.partial(torch.nn.LogSoftmax, dim=1)
+
+
+class SpatialLogSoftMax(LogSoftMax):
+    """LogSoftMax over the planes at each place: the same as nn.LogSoftMax, which takes planes, too."""

@@ -12,8 +12,9 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
-from t7compat.nn.linear import CMul, Linear, LinearNoBias
+from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
+from t7compat.nn.scaling import CMul
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.shaping import Identity, Reshape
 from t7compat.nn.stochastic import Dropout
@@ -78,7 +79,9 @@ def gate_products(cell: Any, gates: int) -> tuple[Module, Module]:
 def expect_input(cell: Cell, input: Any) -> None:
     """Raise InputError unless a cell can take this input."""
     try:
-        expect(input, 1, 2, size=cell.inputSize)
+        if cell.recurrentModule is None:
+            raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
+        expect(input, 1, 2, size=cell.inputSize, like=cell.zeroTensor)
     except InputError as error:
         error.within(str(cell))
         raise
@@ -96,7 +99,6 @@ class LSTM(Cell):
     """Long short-term memory with peepholes.
 
     (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
-
 
         i, f = sigmoid(W x + U h + p * c + b)     g = tanh(W x + U h + b)     c' = f * c + i * g
         o = sigmoid(W x + U h + p * c' + b)       h' = o * tanh(c')

@@ -6,8 +6,8 @@ from typing import Any
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
-from t7compat.nn.linear import Add
 from t7compat.nn.module import Module
+from t7compat.nn.scaling import Add
 from t7compat.nn.shapes import expect
 from t7compat.nn.tables import CAddTable
 from t7compat.nn.transfer import Sigmoid

@@ -31,7 +31,7 @@ class AbstractRecurrent(Container):
     tapes: dict[int, Tape]
 
     dpnn_stepclone = True
-    recurrentModule: Module
+    recurrentModule: Any = None
     updateGradInputStep: int | None = None
     accGradParametersStep: int | None = None
     nSharedClone: int | None = None

@@ -140,14 +140,14 @@ class SequencerCriterion(Criterion):
             self.clones[step] = self.criterion.clone()
         return self.clones[step]
 
-    def updateOutput(self, input: Any, target: Any) -> Any:
+    def updateOutput(self, input: Any, target: Any = None) -> Any:
         steps = matched(input, target, "target")
         self.output = sum(self._step(t, "forward", x, y) for t, x, y in steps) / (
             len(steps) if self.sizeAverage else 1
         )
         return self.output
 
-    def updateGradInput(self, input: Any, target: Any) -> Any:
+    def updateGradInput(self, input: Any, target: Any = None) -> Any:
         steps = matched(input, target, "target")
         gradients = [self._step(t, "backward", x, y) for t, x, y in steps]
         if self.sizeAverage:

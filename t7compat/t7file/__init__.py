@@ -97,6 +97,7 @@ takes 1.2 to 3 times as long.  `mmap=False` gives aligned copies.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import mmap as memory_map
@@ -155,8 +156,10 @@ def load(
     unless they are given. Raises T7FormatError if the file is not what it should be, OSError if it cannot
     be read.
     """
-    with _without_collection():
-        return _reader(*_contents(path), mmap, map_location, format, long_size, endian).readObject()
+    values = load_all(
+        path, map_location=map_location, mmap=mmap, format=format, long_size=long_size, endian=endian
+    )
+    return next(values)
 
 
 def load_all(
@@ -167,27 +170,30 @@ def load_all(
     format: str | None = None,
     long_size: int | None = None,
     endian: str | None = None,
-) -> list[Any]:
-    """All values of a .t7 file, in a list; they may share objects.  See `load`."""
-    reader = _reader(*_contents(path), mmap, map_location, format, long_size, endian)
-    values = []
-    with _without_collection():
-        while not reader.source.at_end():
-            values.append(reader.readObject())
-    return values
+) -> Iterator[Any]:
+    """All values of a .t7 file, one after the other; they may share objects.  See `load`."""
+    _check(format=format or "binary", long_size=long_size or 8, endian=endian or "little")
+    data, name = _contents(path)
+    if format is None or (format == "binary" and endian is None):
+        found_format, found_endian = recognise(data, name)
+        format, endian = format or found_format, endian or found_endian
+    source: AsciiSource | BinarySource
+    if format == "ascii":
+        source = AsciiSource(bytes(data), name)
+    else:
+        views = mmap and isinstance(data, memory_map.mmap)
+        source = BinarySource(data, name, endian=endian or "little", long_size=long_size, views=views)
+    reader, ended = Reader(source, placing(map_location)), False
+    while not ended:
+        with _without_collection():
+            value = reader.readObject()
+            ended = source.at_end()
+        yield value
 
 
-def loads(
-    data: bytes | bytearray | memoryview,
-    *,
-    map_location: MapLocation = None,
-    format: str | None = None,
-    long_size: int | None = None,
-    endian: str | None = None,
-) -> Any:
-    """The first value of what `dumps`, or `torch.serialize` in Lua, returned.  See `load`."""
-    with _without_collection():
-        return _reader(bytes(data), "", False, map_location, format, long_size, endian).readObject()
+def loads(data: bytes | bytearray | memoryview, **options: Any) -> Any:
+    """The first value of what `dumps`, or `torch.serialize` in Lua, returned; options as for `load`."""
+    return load(io.BytesIO(data), **options)
 
 
 def save(path: File, obj: Any, format: str = "binary", long_size: int = 8, *, endian: str = "little") -> None:
@@ -228,6 +234,8 @@ def _without_collection() -> Iterator[None]:
 def _contents(path: File) -> tuple[Buffer, str]:
     """The bytes of a file, mapped or read, and its name."""
     if not isinstance(path, str | os.PathLike):
+        if not hasattr(path, "read"):
+            raise InputError(f"expected a path or a binary file, got {type(path).__name__}")
         parts = list(iter(lambda: path.read() or b"", b""))  # an unbuffered file may return less than all
         if any(isinstance(part, str) for part in parts):
             raise InputError("expected a file that is open in binary mode")
@@ -237,26 +245,6 @@ def _contents(path: File) -> tuple[Buffer, str]:
         if stat.S_ISREG(status.st_mode) and status.st_size >= _MAP_FROM:
             return memory_map.mmap(file.fileno(), 0, access=memory_map.ACCESS_COPY), str(path)
         return file.read(), str(path)
-
-
-def _reader(
-    data: Buffer,
-    name: str,
-    mmap: bool,
-    map_location: MapLocation,
-    format: str | None,
-    long_size: int | None,
-    endian: str | None,
-) -> Reader:
-    _check(format=format or "binary", long_size=long_size or 8, endian=endian or "little")
-    if format is None or (format == "binary" and endian is None):
-        found_format, found_endian = recognise(data, name)
-        format, endian = format or found_format, endian or found_endian
-    if format == "ascii":
-        return Reader(AsciiSource(bytes(data), name), placing(map_location))
-    views = mmap and isinstance(data, memory_map.mmap)
-    source = BinarySource(data, name, endian=endian or "little", long_size=long_size, views=views)
-    return Reader(source, placing(map_location))
 
 
 def _writer(write: Callable[[Any], Any], format: str, long_size: int, endian: str) -> Writer:
@@ -283,6 +271,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
         with open(target, "wb") as file:
             yield file
         return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder to write to", str(path))
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
         new = Path(folder, target.name)
         with open(new, "wb") as file:

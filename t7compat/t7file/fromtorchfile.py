@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from t7compat.errors import InputError
 from t7compat.nested import entries
 from t7compat.t7file import wire
 from t7compat.t7file.objects import LuaFunction, Storage, blank
@@ -44,7 +45,9 @@ class _Conversion:
         if isinstance(value, int | float):
             return wire.number(float(value))
         if id(value) not in self._made:
-            kind = next(kind for mark, kind in _KINDS.items() if hasattr(type(value), mark))
+            kind = next((kind for mark, kind in _KINDS.items() if hasattr(type(value), mark)), None)
+            if kind is None:
+                raise InputError(f"expected what torchfile.load returns, got {type(value).__name__} in it")
             self._made[id(value)] = kind(self, value)
         return self._made[id(value)]
 

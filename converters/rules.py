@@ -1,0 +1,69 @@
+"""Rules for the classes whose form in PyTorch is neither their `native()` nor their `compute`."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from converters import emitted
+from converters.native import Layer, Plan, layer_of, native_form
+from converters.text import Unconvertible
+from t7compat.nn.adaptive_pooling import FractionalMaxPooling
+from t7compat.nn.normalization import SpatialContrastiveNormalization
+from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
+from t7compat.nn.wrappers import DontCast, first_type
+from t7compat.nngraph import gModule
+from t7compat.tensortypes import parse
+
+
+@layer_of.register
+def _dropout(module: Dropout, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None:
+        make = functools.partial(emitted.TorchDropout, module.p, module.v2, module.stochastic_inference)
+    return Layer(make, module, path)
+
+
+@layer_of.register
+def _plane_dropout(module: PlaneDropout, plan: Plan, path: str) -> Layer:
+    options = module.p, len(module.axes), module.stochastic_inference
+    return Layer(functools.partial(emitted.PlaneDropout, *options), module, path)
+
+
+@layer_of.register
+def _white_noise(module: WhiteNoise, plan: Plan, path: str) -> Layer:
+    return Layer(functools.partial(emitted.WhiteNoise, module.mean, module.std), module, path)
+
+
+@layer_of.register
+def _dont_cast(module: DontCast, plan: Plan, path: str) -> Layer:
+    children = plan.children(module, path)
+    if not (module.castin or module.castout):
+        return Layer(functools.partial(torch.nn.Sequential), module, path, children)
+    inside = _dtype_name(module.moduleType) if module.castin else None
+    outside = _dtype_name(first_type(module.output)) if module.castout else None
+    return Layer(functools.partial(emitted.InType, inside=inside, outside=outside), module, path, children)
+
+
+def _dtype_name(type: str | None) -> str | None:
+    """What PyTorch calls a tensor type of Torch7: "float32" for "torch.FloatTensor"."""
+    return None if type is None else str(parse(type).dtype).removeprefix("torch.")
+
+
+@layer_of.register
+def _graph(module: gModule, plan: Plan, path: str) -> Layer:
+    raise Unconvertible("graphs of nngraph cannot be converted yet")
+
+
+@layer_of.register
+def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None:
+        raise Unconvertible("a class derived from it has no torch.nn form")
+    return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+
+
+@layer_of.register
+def _contrast(module: SpatialContrastiveNormalization, plan: Plan, path: str) -> Layer:
+    return plan.layer(module.normalizer, f"{path}.normalizer".lstrip("."))
