@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Class = TypeVar("Class", bound=type)
 
@@ -72,11 +72,6 @@ def _by_alias(typename: str) -> type | None:
     }
     bases = (base,) if addition is None else (addition, base)
     return types.new_class(base.__name__, bases, {"typename": typename}, lambda body: body.update(content))
-
-
-def make(typename: str, *arguments: Any) -> Any:
-    """A new instance of the class that stands for a Torch class, for those that consist of others."""
-    return _classes[typename](*arguments)
 
 
 def names(package: str) -> list[str]:

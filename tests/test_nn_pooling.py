@@ -64,6 +64,7 @@ def test_slope_of_a_root_at_zero() -> None:
     for module, input in (
         (nn.FeatureLPPooling(2, 1, 2, False), zeros[0, 0]),
         (nn.FeatureLPPooling(2, 1, 3, True), zeros[0]),
+        (nn.SpatialLPPooling(1, 2, 2, 2), zeros),
     ):
         output = module.forward(input)
         assert not output.any()
@@ -151,6 +152,24 @@ def test_saved_places_are_used_after_loading() -> None:
         again = t7compat.loads(t7compat.dumps(module))
         same(again.forward(pooled), module.forward(pooled))
         same(again.float().forward(pooled.float()), module.forward(pooled).float())
+
+
+def test_kernel_of_the_caller_is_left_alone() -> None:
+    kernel = torch.ones(5, dtype=torch.float64)
+    module = nn.SpatialContrastiveNormalization(2, kernel)
+    assert kernel.eq(1).all()
+    assert module.kernel.sum().item() == pytest.approx(math.sqrt(0.5))
+    assert all(inner.kernel is module.kernel for inner in module.normalizer.modules)
+    module.kernel.zero_()  # the weights are those of the convolutions inside
+    assert module.forward(wave(2, 7, 7)).isfinite().all()
+
+
+def test_division_by_what_there_is() -> None:
+    """Where all is zero the deviation counts as the threshold, and nothing goes back through it."""
+    input = torch.zeros(1, 7, 7, dtype=torch.float64)
+    module = nn.SpatialDivisiveNormalization(1, torch.ones(3, 3, dtype=torch.float64), 0.5, 2)
+    assert not module.forward(input).any()
+    same(module.backward(input, torch.ones_like(input)), torch.full_like(input, 0.5))
 
 
 # ---- conversion

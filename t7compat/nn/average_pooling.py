@@ -13,7 +13,7 @@ from t7compat.nn.containers import Sequential
 from t7compat.nn.module import Module
 from t7compat.nn.pooling import Pooling, outside
 from t7compat.nn.shapes import describe, expect
-from t7compat.registry import make
+from t7compat.nn.transfer import MulConstant, Power, Sqrt, Square
 
 Tensor = torch.Tensor
 
@@ -122,10 +122,10 @@ class SpatialLPPooling(Sequential):
         super().__init__()
         self.kW, self.kH = kW, kH
         self.dW, self.dH = kW if dW is None else dW, kH if dH is None else dH
-        self.add(make("nn.Square") if pnorm == 2 else make("nn.Power", pnorm))
+        self.add(Square() if pnorm == 2 else Power(pnorm))
         self.add(SpatialAveragePooling(kW, kH, self.dW, self.dH))
-        self.add(make("nn.MulConstant", kW * kH))
-        self.add(make("nn.Sqrt") if pnorm == 2 else make("nn.Power", 1 / pnorm))
+        self.add(MulConstant(kW * kH))
+        self.add(Sqrt() if pnorm == 2 else Power(1 / pnorm))
 
     def reset(self, stdv: float | None = None) -> None:
         """There is nothing to draw."""

@@ -13,10 +13,16 @@ import torch.nn.functional as F
 from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.containers import Sequential
+from t7compat.nn.convolution import SpatialConvolution
+from t7compat.nn.mapconvolution import SpatialConvolutionMap
 from t7compat.nn.module import Module
+from t7compat.nn.rectifiers import Threshold
+from t7compat.nn.resampling import SpatialZeroPadding
 from t7compat.nn.shapes import describe, expect, like
+from t7compat.nn.shaping import Replicate
+from t7compat.nn.tables import CDivTable, CSubTable
 from t7compat.nn.tape import Tape
-from t7compat.registry import make
+from t7compat.nn.transfer import Sqrt, Square
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
@@ -169,27 +175,28 @@ class NeighbourhoodNormalization(Module, typename=""):
     def __init__(self, nInputPlane: int | None, kernel: Tensor, **fields: Any) -> None:
         super().__init__(nInputPlane=nInputPlane, kernel=kernel, coef=new_tensor(1, 1, 1), **fields)
         self.meanestimator = self.estimator()
-        self.divider = make("nn.CDivTable")
+        self.divider = CDivTable()
 
     def estimator(self, *before: Module, after: tuple[Module, ...] = ()) -> Sequential:
         """The network that sums over a neighbourhood, between other modules."""
         planes, kernel = self.nInputPlane, self.kernel
         sizes = kernel.shape[0], kernel.shape[-1]
         padH, padW = sizes[0] // 2, sizes[1] // 2
+        inner: list[Any]
         if kernel.dim() == 2:
-            inner = [make("nn.SpatialConvolution", planes, 1, sizes[1], sizes[0])]
+            inner = [SpatialConvolution(planes, 1, sizes[1], sizes[0])]
             inner[0].weight.copy_(kernel)
         else:
             one_to_one = new_tensor(planes, 2).copy_(torch.arange(1, planes + 1)[:, None])
-            inner = [make("nn.SpatialConvolutionMap", one_to_one, sizes[0], 1)]
-            inner.append(make("nn.SpatialConvolution", planes, 1, 1, sizes[0]))
+            inner = [SpatialConvolutionMap(one_to_one, sizes[0], 1)]
+            inner.append(SpatialConvolution(planes, 1, 1, sizes[0]))
             inner[0].weight.copy_(kernel)
             inner[1].weight.copy_(kernel[:, None])
         for convolution in inner:
             convolution.bias.zero_()
         network = Sequential()
-        padding = make("nn.SpatialZeroPadding", padW, padW, padH, padH)
-        for module in (*before, padding, *inner, make("nn.Replicate", planes, 1, 3), *after):
+        padding = SpatialZeroPadding(padW, padW, padH, padH)
+        for module in (*before, padding, *inner, Replicate(planes, 1, 3), *after):
             network.add(module)
         return network
 
@@ -241,7 +248,7 @@ class SpatialSubtractiveNormalization(NeighbourhoodNormalization):
 
     def __init__(self, nInputPlane: int | None = 1, kernel: Tensor | None = None) -> None:
         planes, kernel = 1 if nInputPlane is None else nInputPlane, expected_kernel(self, kernel)
-        super().__init__(planes, kernel / (kernel.sum() * planes), subtractor=make("nn.CSubTable"))
+        super().__init__(planes, kernel / (kernel.sum() * planes), subtractor=CSubTable())
 
     def compute(self, input: Tensor) -> Tensor:
         batch = input if input.dim() == 4 else input[None]
@@ -265,8 +272,8 @@ class SpatialDivisiveNormalization(NeighbourhoodNormalization):
         thresval = threshold if thresval is None else thresval
         total = kernel.sum() * (planes if kernel.dim() == 2 else math.sqrt(planes))
         super().__init__(planes, kernel / total, threshold=threshold, thresval=thresval)
-        self.stdestimator = self.estimator(make("nn.Square"), after=(make("nn.Sqrt"),))
-        self.normalizer, self.thresholder = make("nn.CDivTable"), make("nn.Threshold", threshold, thresval)
+        self.stdestimator = self.estimator(Square(), after=(Sqrt(),))
+        self.normalizer, self.thresholder = CDivTable(), Threshold(threshold, thresval)
 
     def compute(self, input: Tensor) -> Tensor:
         batch = input if input.dim() == 4 else input[None]
