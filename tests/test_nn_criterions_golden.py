@@ -10,7 +10,7 @@ from golden import Case, cases, same
 
 from t7compat import Table, nn
 from t7compat.nn.criterion import Classifying
-from t7compat.nn.shapes import class_index
+from t7compat.nn.shapes import zero_based
 from t7compat.table import leaves, map_leaves
 
 Tensor = torch.Tensor
@@ -41,7 +41,7 @@ def test_native_form(data: Table) -> None:
     inputs = list(data.input) if isinstance(data.input, Table) else [data.input]
     target = data.target
     if isinstance(criterion, COUNT_CLASSES):
-        target = torch.as_tensor(class_index(target))
+        target = torch.as_tensor(zero_based(target))
     elif not isinstance(target, Tensor):
         target = (
             inputs[0]

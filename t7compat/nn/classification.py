@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.criterion import Classifying, Criterion, Pointwise, reduced, reduction
-from t7compat.nn.shapes import class_index, expect, expect_targets, like
+from t7compat.nn.shapes import expect, expect_targets, like, zero_based
 from t7compat.nn.transfer import LogSoftMax, Sigmoid
 from t7compat.tensortypes import new_tensor
 
@@ -46,9 +46,9 @@ class LogLikelihood(Classifying, typename=""):
 
     def loss_by(self, kernel: Callable[..., tuple[Tensor, Tensor]], input: Tensor, target: Any) -> Tensor:
         """The loss, computed by one of PyTorch's kernels, which give the total weight as well."""
-        classes = torch.as_tensor(class_index(target), device=input.device)
+        classes = torch.as_tensor(zero_based(target), device=input.device)
         classes = classes if classes.dim() else classes[None]
-        ignored = class_index(self.ignoreIndex)
+        ignored = zero_based(self.ignoreIndex)
         loss, total = kernel(input, classes, self.weights, _MEAN if self.sizeAverage else _SUM, ignored)
         self.total_weight_tensor = total.reshape(1)
         if self.sizeAverage and not total:  # 0, as in Torch7, not 0 / 0
@@ -56,7 +56,7 @@ class LogLikelihood(Classifying, typename=""):
         return loss
 
     def native(self) -> Native:
-        ignored = class_index(self.ignoreIndex)
+        ignored = zero_based(self.ignoreIndex)
         return functools.partial(
             torch.nn.NLLLoss, self.weights, ignore_index=ignored, reduction=reduction(self)
         )
@@ -178,7 +178,7 @@ class MultiMarginCriterion(Classifying):
         super().__init__(p=p, margin=margin, sizeAverage=True, weights=weights)
 
     def compute(self, input: Tensor, target: Any) -> Tensor:
-        classes = torch.as_tensor(class_index(target), device=input.device).reshape(-1)
+        classes = torch.as_tensor(zero_based(target), device=input.device).reshape(-1)
         options = self.p, self.margin, self.weights
         return F.multi_margin_loss(input, classes, *options, reduction=reduction(self))
 
@@ -206,7 +206,7 @@ class MultiLabelMarginCriterion(Classifying):
         super().__init__(sizeAverage=True, isTarget=new_tensor())
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
-        classes = torch.as_tensor(class_index(target), device=input.device)
+        classes = torch.as_tensor(zero_based(target), device=input.device)
         return F.multilabel_margin_loss(input, classes, reduction=reduction(self))
 
     def prepare(self, input: Any, target: Any) -> None:

@@ -10,9 +10,9 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.criterion import Criterion
+from t7compat.nn.gradients import fitted, matched
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe
-from t7compat.nn.tape import fitted, matched
 from t7compat.t7file.objects import Storage
 from t7compat.table import Table, map_leaves, to_tuples
 from t7compat.tensortypes import BY_STORAGE

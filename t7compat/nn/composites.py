@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from t7compat.nn.containers import Sequential
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import expect, rows
+from t7compat.nn.shapes import expect, zero_based
 from t7compat.nn.tape import Tape
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -93,7 +93,7 @@ class PartialLinear(Module):
         return self.table.weight  # type: ignore[no-any-return]
 
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        chosen = rows(self.partition)
+        chosen = zero_based(self.partition)
         return F.linear(input, weight[chosen], None if bias is None else bias[0, chosen])
 
     def operands(self, tape: Tape) -> list[Any]:

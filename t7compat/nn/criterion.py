@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nn.gradients import same
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.shapes import FAULTS, describe, expect, expect_classes, expect_fit, refuse
-from t7compat.nn.tape import as_leaf, same
+from t7compat.nn.tape import as_leaf
 from t7compat.table import leaves, map_leaves, to_tuples
 from t7compat.tensortypes import new_tensor
 

@@ -12,7 +12,16 @@ from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.linear import spread
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe, expect, expect_fit, expect_pair, like, numbered, position, rows
+from t7compat.nn.shapes import (
+    describe,
+    expect,
+    expect_fit,
+    expect_pair,
+    like,
+    one_based,
+    position,
+    zero_based,
+)
 from t7compat.nn.tape import Tape
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -200,14 +209,14 @@ class Kmeans(Module):
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
         distances = torch.cdist(input, weight, 2.0, "donot_use_mm_for_euclid_dist")
-        return numbered(distances.argmin(1)).to(input.dtype)
+        return one_based(distances.argmin(1)).to(input.dtype)
 
     def prepare(self, input: Any) -> None:
         expect(input, 2, size=self.dim, like=self.weight)
 
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
-        self.loss = (input - self.weight[rows(output)]).square().sum().item()
+        self.loss = (input - self.weight[zero_based(output)]).square().sum().item()
         return output
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:  # nothing depends smoothly on the input
@@ -220,7 +229,7 @@ class Kmeans(Module):
             raise InputError(f"{self.__typename__}: expected a scale above 0, got {scale}")
         self.prepare(input)
         expect(self.output, 1, size=len(input))
-        nearest, counts = rows(self.output), self.clusterSampleCount
+        nearest, counts = zero_based(self.output), self.clusterSampleCount
         counts.zero_().index_add_(0, nearest, torch.ones_like(self.output))
         change = torch.zeros_like(self.weight).index_add_(0, nearest, self.weight[nearest] - input)
         self.gradWeight.add_(change / (counts[:, None] + 1e-7), alpha=scale)
@@ -234,7 +243,7 @@ class Kmeans(Module):
         if len(input) < self.k:
             raise InputError(f"expected {self.k} rows or more, got {describe(input)}")
         chosen = mersenne.random_(self.weight.new_empty(self.k), 1, len(input))
-        self.weight.copy_(input[rows(chosen)])
+        self.weight.copy_(input[zero_based(chosen)])
 
     def initKmeansPlus(self, input: Tensor, p: float | None = None) -> None:
         """Take rows of the input that are far from each other for the centres.

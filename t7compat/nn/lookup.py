@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import expect, position, rows
+from t7compat.nn.shapes import expect, zero_based
 from t7compat.tensortypes import convert, new_tensor, parse
 
 Tensor = torch.Tensor
@@ -50,9 +50,9 @@ class LookupTable(Module):
         self.reset()
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
-        padding = position(self.paddingValue, 0) if 0 < self.paddingValue <= len(weight) else None
+        padding = zero_based(self.paddingValue) if 0 < self.paddingValue <= len(weight) else None
         norm, by_frequency = self.normType or 2, bool(self.shouldScaleGradByFreq)
-        return F.embedding(rows(input), weight, padding, self.maxNorm, norm, by_frequency)
+        return F.embedding(zero_based(input), weight, padding, self.maxNorm, norm, by_frequency)
 
     def prepare(self, input: Any) -> None:
         expect(input, 1, 2)

@@ -15,7 +15,7 @@ from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.convolution import PlaneConvolution, Size, Windowed, by_axis
 from t7compat.nn.linear import spread
-from t7compat.nn.shapes import describe, expect, indices
+from t7compat.nn.shapes import describe, expect, zero_based
 
 Tensor = torch.Tensor
 
@@ -41,7 +41,7 @@ class Mapped(Windowed, typename=""):
         return (len(self.connTable), *self.kernel), (self.nOutputPlane,)
 
     def reset(self, stdv: float | None = None) -> None:
-        planes = indices(self.connTable[:, 1])
+        planes = zero_based(self.connTable[:, 1])
         counts = torch.bincount(planes, minlength=self.nOutputPlane) * math.prod(self.kernel)
         bounds = [spread(stdv, n) if n else math.nan for n in counts.tolist()]
         for weight, plane in zip(self.weight, planes.tolist(), strict=True):
@@ -58,7 +58,7 @@ class SpatialConvolutionMap(Mapped):
     """
 
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        places = indices(self.connTable[:, 1]), indices(self.connTable[:, 0])
+        places = zero_based(self.connTable[:, 1]), zero_based(self.connTable[:, 0])
         planes = weight.new_zeros(self.nOutputPlane, self.nInputPlane, *self.kernel)
         planes = planes.index_put(places, weight, accumulate=True)
         return F.conv2d(input.narrow(-3, 0, self.nInputPlane), planes, bias, self.strides)
@@ -70,7 +70,7 @@ class SpatialConvolutionMap(Mapped):
 
     def decayParameters(self, decay: float) -> None:
         """parameter -= decay * parameter."""
-        for parameter, _ in self.own_parameters():
+        for parameter, _ in self.affected("decayParameters"):
             parameter.mul_(1 - decay)
 
 
@@ -82,7 +82,7 @@ class SpatialFullConvolutionMap(Mapped):
     """
 
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        places = indices(self.connTable[:, 0]), indices(self.connTable[:, 1])
+        places = zero_based(self.connTable[:, 0]), zero_based(self.connTable[:, 1])
         planes = weight.new_zeros(self.nInputPlane, self.nOutputPlane, *self.kernel)
         planes = planes.index_put(places, weight, accumulate=True)
         return F.conv_transpose2d(input.narrow(-3, 0, self.nInputPlane), planes, bias, self.strides)

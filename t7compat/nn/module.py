@@ -17,10 +17,11 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nested import copy_graph, type_name, walk
 from t7compat.nn.flatten import flatten
+from t7compat.nn.gradients import add_all, gradient_name, same
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.stepping import Stepping
-from t7compat.nn.tape import Tape, add_all, gradient_name, same
+from t7compat.nn.tape import Tape
 from t7compat.table import Table
 from t7compat.tensortypes import alias, default_type, new_tensor
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.criterion import Criterion, Pointwise, reduced, reduction
-from t7compat.nn.shapes import class_index, describe, expect, expect_classes, expect_fit, expect_targets, like
+from t7compat.nn.shapes import describe, expect, expect_classes, expect_fit, expect_targets, like, zero_based
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
@@ -99,7 +99,7 @@ class ClassSimplexCriterion(MSECriterion):
         self._target, self.simplex = new_tensor(self.nClasses), simplex(self.nClasses)
 
     def compute(self, input: Tensor, target: Any) -> Tensor:
-        classes = torch.as_tensor(class_index(target), device=input.device).reshape(-1)
+        classes = torch.as_tensor(zero_based(target), device=input.device).reshape(-1)
         return super().compute(input, self.simplex.index_select(0, classes))
 
     def prepare(self, input: Any, target: Any) -> None:

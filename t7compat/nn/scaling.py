@@ -8,10 +8,10 @@ import torch
 
 from t7compat import mersenne
 from t7compat.errors import InputError
+from t7compat.nn.gradients import gradient_name
 from t7compat.nn.linear import spread
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, like, sizes
-from t7compat.nn.tape import gradient_name
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.tensortypes import new_tensor
 

@@ -47,29 +47,14 @@ def from_start(index: int, count: int) -> int:
     return index - 1
 
 
-def zero_based(indices: torch.Tensor) -> torch.Tensor:
-    """PyTorch's indices of Lua's: whole numbers, counted from 0."""
-    return indices.long() - 1
+def zero_based(index: Any) -> Any:
+    """PyTorch's index for Lua's, both from the start: a number, or a tensor of any type with several."""
+    return index.long() - 1 if isinstance(index, torch.Tensor) else int(index) - 1
 
 
-def class_index(target: Any) -> Any:
-    """PyTorch's index of Lua's class `target` (from 1): a number, or a tensor of any type with several."""
-    return target.long() - 1 if isinstance(target, torch.Tensor) else int(target) - 1
-
-
-def rows(index: torch.Tensor) -> torch.Tensor:
-    """PyTorch's indices for Lua's, which may be numbers of any type."""
-    return index.long() - 1
-
-
-def numbered(index: torch.Tensor) -> torch.Tensor:
+def one_based(index: torch.Tensor) -> torch.Tensor:
     """Lua's indices for PyTorch's."""
     return index + 1
-
-
-def indices(x: torch.Tensor) -> torch.Tensor:
-    """PyTorch's indices for those of Lua, which are counted from 1, in a tensor of any type."""
-    return x.long() - 1
 
 
 def like(x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:

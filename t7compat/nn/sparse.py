@@ -10,7 +10,7 @@ from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.linear import spread
 from t7compat.nn.module import Module, clear
-from t7compat.nn.shapes import describe, expect, expect_fit, expect_table, numbered, rows
+from t7compat.nn.shapes import describe, expect, expect_fit, expect_table, one_based, zero_based
 from t7compat.nn.tape import Tape
 from t7compat.table import Table, to_tuples
 from t7compat.tensortypes import new_tensor
@@ -57,7 +57,7 @@ def entries_of(input: Any) -> Entries:
     samples = input if isinstance(input, tuple) else input.reshape(-1, *input.shape[-2:]).unbind()
     places, values = torch.cat(samples).unbind(1)
     sizes = torch.tensor([len(sample) for sample in samples], device=values.device)
-    return rows(places).masked_fill(values == 0, 0), values, sizes
+    return zero_based(places).masked_fill(values == 0, 0), values, sizes
 
 
 class SparseLinear(Module):
@@ -113,7 +113,7 @@ class SparseLinear(Module):
         if self.doGradInput:
             expect_fit("gradOutput", gradOutput, self.output)
             dense = gradOutput.reshape(-1, len(self.weight)) @ self.weight
-            places = numbered(torch.arange(dense.shape[1])).to(dense)
+            places = one_based(torch.arange(dense.shape[1])).to(dense)
             samples = torch.stack((places.expand_as(dense), dense), 2)
             self.gradInput = samples if is_legacy else Table(*samples)
         return self.gradInput
@@ -126,7 +126,7 @@ class SparseLinear(Module):
         gradient = gradOutput.reshape(len(sizes), -1)
         samples = owners(sizes)
         if self.sparseUpdate == 0:
-            listed = [numbered(samples).to(values), numbered(places).to(values), values]
+            listed = [one_based(samples).to(values), one_based(places).to(values), values]
             is_legacy = isinstance(input, Tensor) and input.dim() == 3
             self.lastInput = input.clone() if is_legacy else torch.stack(listed, 1)
         self.sparseUpdate = min(self.sparseUpdate + 1, 2)
@@ -142,7 +142,7 @@ class SparseLinear(Module):
         if self.sparseUpdate != 1 or last is None or not last.numel():
             return None
         places, values = last.reshape(-1, last.shape[-1])[:, -2:].unbind(1)
-        return torch.unique(rows(places[values != 0]))
+        return torch.unique(zero_based(places[values != 0]))
 
     def updateParameters(self, learningRate: float) -> None:
         columns = self._touched()
@@ -294,7 +294,7 @@ class IndexLinear(Module):
                 raise InputError(f"{self.__typename__}: there is no gradInput with `normalize`")
             expect_fit("gradOutput", gradOutput, self.output)
             dense = gradOutput.reshape(-1, self.outputSize) @ self.weight.t()
-            keys = numbered(torch.arange(dense.shape[1], device=dense.device)).repeat(len(dense), 1)
+            keys = one_based(torch.arange(dense.shape[1], device=dense.device)).repeat(len(dense), 1)
             if self.isFlat or self.noBatch:
                 self.gradInput = Table(*((keys, dense) if self.isFlat else (keys[0], dense[0])))
             else:

@@ -16,17 +16,16 @@ and calls their own backward methods one by one.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import path_step, type_name
-from t7compat.nn.shapes import FAULTS, describe, expect_fit, like, refuse
-from t7compat.table import Table, leaves, map_leaves, to_tuples
+from t7compat.nested import type_name
+from t7compat.nn.gradients import add_all, data_of, fitted, gradient_name, gradient_of, matched, of_type
+from t7compat.nn.opaque import Sweep, call_opaque
+from t7compat.nn.shapes import FAULTS, refuse
+from t7compat.table import leaves, map_leaves, to_tuples
 
 if TYPE_CHECKING:
     from t7compat.nn.module import Module
@@ -49,7 +48,7 @@ class Tape:
         self.calls: list[tuple[Module, Any]] = []
         self.parameters: list[tuple[Module, str, Tensor]] = []
         self.sweep = Sweep()
-        self.chain: list[Tensor] = []  # of all opaque calls, see `_Opaque`
+        self.chain: list[Tensor] = []  # of all opaque calls, see opaque.py
         self.input = to_tuples(as_leaf, input)
         try:
             self.output = self.call(module, self.input, as_child and module.is_opaque())
@@ -66,7 +65,7 @@ class Tape:
     def call(self, module: Module, input: Any, as_opaque: bool) -> Any:
         """The output of a module on tensors of this graph: of its `compute`, or of its own `updateOutput`."""
         try:
-            return _call_opaque(self, module, input) if as_opaque else module.trace(self, input)
+            return call_opaque(self, module, input) if as_opaque else module.trace(self, input)
         except FAULTS as error:
             refuse(error, module.explain, input=input)
 
@@ -84,13 +83,13 @@ class Tape:
         self.calls.append((module, input))
         module.tape = None  # of a forward before this one
         if not self.is_replay:
-            module.output = output.data if isinstance(output, Tensor) else map_leaves(_data, output)
+            module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
         return output
 
     @property
     def result(self) -> Any:
         """The output outside of the graph."""
-        return map_leaves(_data, self.output)
+        return map_leaves(data_of, self.output)
 
     # ---- backward
 
@@ -189,7 +188,7 @@ class Tape:
                 if module.has_own_accumulation:
                     module.accumulate(name, gradient, scale)
                 else:
-                    usual.append((_gradient(module, name), gradient))
+                    usual.append((gradient_of(module, name), gradient))
             add_all(usual, scale)
             return
         through_gradients = {id(m): m for m, _, _ in found if m.shared and not m.updates_when_shared}
@@ -204,126 +203,6 @@ class Tape:
             module.updateParameters(learningRate)
 
 
-def _gradient(module: Module, name: str) -> Tensor:
-    """Where the gradient of a parameter accumulates; a module that lacks the tensor gets it."""
-    fields, field = vars(module), gradient_name(name)
-    if fields.get(field) is None:
-        fields[field] = torch.zeros_like(fields[name])
-    tensor: Tensor = fields[field]
-    return tensor
-
-
-@functools.cache
-def gradient_name(name: str) -> str:
-    """The field that holds the gradient of a parameter: weight -> gradWeight."""
-    return "grad" + name[0].upper() + name[1:]
-
-
-@dataclass(slots=True)
-class Sweep:
-    """What one backward pass is for: the options of `Tape.backward`, which opaque calls read.
-
-    These leave in `failed` the module in which an error arose.  A sweep does not refer to its tape, which
-    would make a cycle through the graph.
-    """
-
-    inputs: bool = True
-    parameters: bool = True
-    scale: float = 1
-    learningRate: float | None = None
-    failed: Module | None = None
-
-
-class OpaqueCall:
-    """A call of a module by its own methods, forward and backward."""
-
-    __slots__ = ("input", "module", "output", "sweep")
-
-    def __init__(self, tape: Tape, module: Module, input: Any) -> None:
-        self.module, self.input, self.sweep = module, map_leaves(_data, input), tape.sweep
-        self.output = module.output if tape.is_replay else module.updateOutput(self.input)
-        if tape.is_replay and all(tensor.shape == (0,) for tensor in _tensors(self.output)):
-            raise InputError("expected a forward before backward")
-
-    def backward(self, gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
-        """The gradients with respect to the tensors of the input, given those with respect to the output."""
-        remaining = iter(gradients)
-        gradOutput = map_leaves(lambda x: next(remaining) if isinstance(x, Tensor) else None, self.output)
-        try:
-            gradInput = self._gradInput(gradOutput)
-            if self.module.gradient_has_own_type:
-                gradInput = of_type(gradInput, self.input)
-            if self.module.is_sparse:
-                return [None] * len(_tensors(self.input))
-            return [
-                fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
-                for name, x, gradient in matched("gradInput", to_tuples(_data, self.input), gradInput)
-            ]
-        except FAULTS as error:
-            self.sweep.failed = self.module
-            refuse(error, gradOutput=gradOutput)
-
-    def _gradInput(self, gradOutput: Any) -> Any:
-        """What the module gives for a gradOutput, without the tensors that it leaves empty."""
-        module, sweep = self.module, self.sweep
-        gradInput = None
-        if not sweep.parameters:
-            gradInput = module.updateGradInput(self.input, gradOutput)
-        elif sweep.inputs:
-            gradInput = module.backward(self.input, gradOutput, sweep.scale)
-        elif sweep.learningRate is None:
-            module.accGradParameters(self.input, gradOutput, sweep.scale)
-        else:
-            module.accUpdateGradParameters(self.input, gradOutput, sweep.learningRate)
-        return map_leaves(
-            lambda x: x if isinstance(x, Tensor) and x.numel() else None,
-            module.gradInput if gradInput is None else gradInput,
-        )
-
-
-class _Opaque(torch.autograd.Function):
-    """Carries an OpaqueCall in the graph.
-
-    Beside its inputs and outputs it has those of a chain of empty tensors through all opaque calls, by which
-    autograd reaches each of them: for integer input too, and when nothing depends on the output.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, call: OpaqueCall, link: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.call = call
-        outputs = tuple(output.data for output in _tensors(call.output))
-        ctx.mark_non_differentiable(*(output for output in outputs if not output.is_floating_point()))
-        return torch.empty_like(link), *outputs
-
-    @staticmethod
-    def backward(ctx: Any, link: Tensor, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.enable_grad():
-            found = ctx.call.backward(gradients)
-        needed = ctx.needs_input_grad[2:]
-        return None, link, *(gradient if need else None for gradient, need in zip(found, needed, strict=True))
-
-
-def _call_opaque(tape: Tape, module: Module, input: Any) -> Any:
-    call = OpaqueCall(tape, module, input)
-    if not tape.is_recorded:
-        return to_tuples(_data, call.output)
-    if not tape.chain:
-        tape.chain.append(torch.empty(0, requires_grad=True))
-    link, *found = _Opaque.apply(call, tape.chain[-1], *_tensors(input))  # type: ignore[no-untyped-call]
-    tape.chain.append(link)
-    outputs = iter(found)
-    return to_tuples(lambda x: next(outputs) if isinstance(x, Tensor) else x, call.output)
-
-
-def add_all(pairs: list[tuple[Tensor, Tensor]], scale: float) -> None:
-    """target += scale * value for each pair.  Targets may share memory: each addition counts."""
-    if pairs and pairs[0][0].is_cuda and len({target.data_ptr() for target, _ in pairs}) < len(pairs):
-        for target, value in pairs:
-            target.add_(value, alpha=scale)
-    elif pairs:
-        torch._foreach_add_([target for target, _ in pairs], [value for _, value in pairs], alpha=scale)
-
-
 def fork(input: Any) -> Any:
     """The same values as other tensors of the graph, so that their gradient is that of one consumer alone."""
     return to_tuples(lambda x: x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x, input)
@@ -334,56 +213,6 @@ def as_leaf(value: Any) -> Any:
     if isinstance(value, Tensor) and value.is_floating_point() and torch.is_grad_enabled():
         return value.data.requires_grad_()
     return value
-
-
-def _data(value: Any) -> Any:
-    return value.data if isinstance(value, Tensor) else value
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two nested values hold the same tensors, or tensors of equal values."""
-    ours, theirs = leaves(a), leaves(b)
-    return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        return a is b or (type(a) is type(b) and bool(a == b))
-    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
-        return False
-    return (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) or torch.equal(a, b)
-
-
-def matched(name: str, value: Any, gradient: Any) -> Iterator[tuple[str, Tensor, Any]]:
-    """The tensors of a nested value, each with its gradient, or None where there is none."""
-    if isinstance(value, Tensor):
-        yield name, value, gradient
-    elif isinstance(value, tuple | dict):
-        parts = dict(enumerate(value, 1)) if isinstance(value, tuple) else value
-        table = Table() if gradient is None else Table.from_python(gradient)
-        if not isinstance(table, Table):
-            raise InputError(f"{name}: expected {describe(value)}, got {describe(gradient)}")
-        for key, part in parts.items():
-            yield from matched(name + path_step(key), part, table[key])
-
-
-def fitted(name: str, value: Tensor, gradient: Any) -> Tensor:
-    """A gradient in the shape of its tensor; InputError if it does not fit."""
-    expect_fit(name, gradient, value)
-    return like(gradient, value)
-
-
-def of_type(gradient: Any, before: Any) -> Any:
-    """A nested gradient whose tensors are of the types of those at the same places of `before`."""
-    if isinstance(gradient, Table) and isinstance(before, Table):
-        return Table.from_items((key, of_type(value, before[key])) for key, value in gradient.items())
-    if isinstance(gradient, Tensor) and isinstance(before, Tensor):
-        return gradient.to(before)
-    return before if gradient is None else gradient
 
 
 def label(module: Any) -> str:

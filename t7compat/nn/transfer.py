@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, describe, expect, plane_axis, position
+from t7compat.nn.shapes import axis, describe, expect, plane_axis, zero_based
 
 Tensor = torch.Tensor
 Native = functools.partial[Any]
@@ -78,7 +78,8 @@ class GatedLinearUnit(Transfer):
             raise InputError(f"expected an even size of dimension {which}, got {describe(input)}")
 
     def native(self) -> Native:
-        return functools.partial(torch.nn.GLU, -1 if self.dim is None else position(self.dim, 0))
+        dim = self.dim or -1
+        return functools.partial(torch.nn.GLU, dim if dim < 0 else zero_based(dim))
 
 
 class Tanh(Transfer):

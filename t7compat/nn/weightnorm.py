@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.containers import Decorator
+from t7compat.nn.gradients import gradient_name
 from t7compat.nn.linear import Linear, spread
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, describe, like
-from t7compat.nn.tape import gradient_name
 from t7compat.t7file.objects import LongStorage
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor

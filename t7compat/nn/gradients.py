@@ -1,0 +1,95 @@
+"""Nested values beside their gradients."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nested import path_step
+from t7compat.nn.shapes import describe, expect_fit, like
+from t7compat.table import Table, leaves
+
+if TYPE_CHECKING:
+    from t7compat.nn.module import Module
+
+Tensor = torch.Tensor
+
+
+@functools.cache
+def gradient_name(name: str) -> str:
+    """The field that holds the gradient of a parameter: weight -> gradWeight."""
+    return "grad" + name[0].upper() + name[1:]
+
+
+def gradient_of(module: Module, name: str) -> Tensor:
+    """Where the gradient of a parameter accumulates; a module that lacks the tensor gets it."""
+    fields, field = vars(module), gradient_name(name)
+    if fields.get(field) is None:
+        fields[field] = torch.zeros_like(fields[name])
+    tensor: Tensor = fields[field]
+    return tensor
+
+
+def add_all(pairs: list[tuple[Tensor, Tensor]], scale: float) -> None:
+    """target += scale * value for each pair.  Targets may share memory: each addition counts."""
+    if pairs and pairs[0][0].is_cuda and len({target.data_ptr() for target, _ in pairs}) < len(pairs):
+        for target, value in pairs:
+            target.add_(value, alpha=scale)
+    elif pairs:
+        torch._foreach_add_([target for target, _ in pairs], [value for _, value in pairs], alpha=scale)
+
+
+def data_of(value: Any) -> Any:
+    """A tensor outside of its graph; anything else as it is."""
+    return value.data if isinstance(value, Tensor) else value
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors of a nested value, in order."""
+    return [leaf for leaf in leaves(value) if isinstance(leaf, Tensor)]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two nested values hold the same tensors, or tensors of equal values."""
+    ours, theirs = leaves(a), leaves(b)
+    return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return a is b or (type(a) is type(b) and bool(a == b))
+    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+        return False
+    return (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) or torch.equal(a, b)
+
+
+def matched(name: str, value: Any, gradient: Any) -> Iterator[tuple[str, Tensor, Any]]:
+    """The tensors of a nested value, each with its gradient, or None where there is none."""
+    if isinstance(value, Tensor):
+        yield name, value, gradient
+    elif isinstance(value, tuple | dict):
+        parts = dict(enumerate(value, 1)) if isinstance(value, tuple) else value
+        table = Table() if gradient is None else Table.from_python(gradient)
+        if not isinstance(table, Table):
+            raise InputError(f"{name}: expected {describe(value)}, got {describe(gradient)}")
+        for key, part in parts.items():
+            yield from matched(name + path_step(key), part, table[key])
+
+
+def fitted(name: str, value: Tensor, gradient: Any) -> Tensor:
+    """A gradient in the shape of its tensor; InputError if it does not fit."""
+    expect_fit(name, gradient, value)
+    return like(gradient, value)
+
+
+def of_type(gradient: Any, before: Any) -> Any:
+    """A nested gradient whose tensors are of the types of those at the same places of `before`."""
+    if isinstance(gradient, Table) and isinstance(before, Table):
+        return Table.from_items((key, of_type(value, before[key])) for key, value in gradient.items())
+    if isinstance(gradient, Tensor) and isinstance(before, Tensor):
+        return gradient.to(before)
+    return before if gradient is None else gradient
