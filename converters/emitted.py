@@ -80,6 +80,26 @@ class InType(nn.Sequential):
         return self.cast(super().forward(self.cast(input, self.inside)), self.outside)
 
 
+class MaxUnpool(nn.Module):
+    """Puts each value where a max pooling, which ran before, has found its maximum; zeros elsewhere."""
+
+    def __init__(self, pool: nn.Module, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        super().__init__()
+        self.sizes, self.ceil_mode = (kernel, stride, padding), ceil_mode
+        self.pool = pool
+        pool.register_forward_hook(self.remember)
+
+    def remember(self, pool: nn.Module, inputs: Any, output: Any) -> None:
+        self.pooled = inputs[0]
+
+    def forward(self, input: Tensor) -> Tensor:
+        is_volume = len(self.sizes[0]) == 3
+        pool = F.max_pool3d if is_volume else F.max_pool2d
+        unpool = F.max_unpool3d if is_volume else F.max_unpool2d
+        _, where = pool(self.pooled, *self.sizes, ceil_mode=self.ceil_mode, return_indices=True)
+        return unpool(input, where, *self.sizes, self.pooled.shape)
+
+
 class EachStep(nn.Sequential):
     """Applies its layers to each step of a sequence: a tuple of steps, or a tensor (steps, ...)."""
 

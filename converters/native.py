@@ -155,6 +155,10 @@ class Plan:
             return ()
         return tuple(self.layer(child, below(path, i), rule) for i, child in enumerate(modules, 1))
 
+    def has(self, module: Any) -> bool:
+        """Whether a module was met before."""
+        return any(known == id(module) for known, _ in self._layers)
+
     def _stand_in(self, module: Any, path: str, reason: str) -> Layer:
         name = type_name(module)
         self.problems[path] = Problem(path, name, reason)

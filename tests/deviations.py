@@ -80,7 +80,7 @@ UNCONVERTIBLE: dict[str, str] = {
     "nn.MaskZero": "its compute is not liftable yet",
     "nn.TrimZero": "its compute is not liftable yet",
     "nn.Recurrent": "no rule over sequences yet",
-    "nn.SpatialMaxUnpooling": "it takes the indices of another layer",
-    "nn.VolumetricMaxUnpooling": "it takes the indices of another layer",
+    "nn.SpatialMaxUnpooling": "alone, without the pooling to which it belongs",
+    "nn.VolumetricMaxUnpooling": "alone, without the pooling to which it belongs",
     "nn.gModule": "graphs are not written yet",
 }
