@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -135,7 +134,7 @@ class Sequence(Remembering, typename=""):
             self._keep(outputs.data, ends, states)
         if tape.is_recorded:
             time = 1 if self.batchfirst else 0
-            output = _Continued.apply(weakref.ref(self), tape.sweep, time, output, *ends)  # type: ignore[no-untyped-call]
+            output = _Continued.apply(self, tape.sweep, time, output, *ends)  # type: ignore[no-untyped-call]
         return tape.record(self, whole, output)
 
     def timewise(self, sequence: Tensor) -> Tensor:
@@ -210,21 +209,16 @@ class Sequence(Remembering, typename=""):
 
 
 class _Continued(torch.autograd.Function):
-    """The output of a sequence; its gradient, and that of the last cell, get what comes from later sequences.
-
-    The module is given as a weak reference: it holds the graph that holds this.
-    """
+    """The output; its gradient, and that of the last cell, get what comes from later sequences."""
 
     @staticmethod
-    def forward(
-        ctx: Any, module: Callable[[], Sequence], sweep: Sweep, time: int, output: Tensor, *ends: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, module: Sequence, sweep: Sweep, time: int, output: Tensor, *ends: Tensor) -> Tensor:
         ctx.module, ctx.sweep, ctx.time = module, sweep, time
         return output.view_as(output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        module = ctx.module()
+        module = ctx.module
         given = {state.later: vars(module).pop(state.later, None) for state in module.states}
         if ctx.sweep.inputs or any(value is not None for value in given.values()):
             module.later = given  # accGradParameters after updateGradInput is part of the same backward
