@@ -11,8 +11,9 @@ import torch
 from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
+from t7compat.nn.opaque import Sweep
 from t7compat.nn.shapes import describe, expect, expect_fit, like
-from t7compat.nn.tape import Sweep, Tape, as_leaf
+from t7compat.nn.tape import Tape, as_leaf
 from t7compat.rnn.sequencer import Remembering
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
