@@ -10,15 +10,22 @@ from typing import Any, NamedTuple
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nn.composites import PartialLinear
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
+from t7compat.nn.convolution import Windowed
 from t7compat.nn.devices import DataParallelTable
+from t7compat.nn.distances import Euclidean, WeightedEuclidean
+from t7compat.nn.formats import OneHot
 from t7compat.nn.lookup import LookupTable
+from t7compat.nn.products import Bilinear
+from t7compat.nn.scaling import CAdd, CMul
 from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import Sequencer
 from t7compat.table import Table, leaves, to_tuples
 
 _BATCH, _STEPS = 2, 3
+_MOST = 1 << 18  # places of a plane or volume
 _WIDTHS = (8, 16, 28, 32, 64, 96, 128, 224, 227, 256)  # of images, from small to large
 
 
@@ -121,9 +128,6 @@ def wanted(module: Any) -> Iterator[Shape]:
     if weight is None:
         if count := fields.get("nelement") or fields.get("numElements"):  # of Reshape and View
             yield Entry((_BATCH, count))
-    elif weight.dim() > 2:
-        for width in _WIDTHS:
-            yield Entry((_BATCH, weight.shape[1], *[width] * (weight.dim() - 2)))
     elif weight.dim():
         yield from _vectors(module, weight.shape[-1])
         yield Entry((_BATCH, weight.shape[-1], 8, 8))
@@ -138,6 +142,43 @@ def _leading(module: Any) -> list[tuple[int, ...]]:
     """The dimensions of a layer's last output before the features."""
     output = vars(module).get("output")
     return [tuple(output.shape[:-1])] if isinstance(output, torch.Tensor) and output.numel() else []
+
+
+@wanted.register
+def _windowed(module: Windowed) -> Iterator[Shape]:
+    for width in (n for n in _WIDTHS if n ** len(module.axes) <= _MOST):
+        if "inputFrameSize" in vars(module):
+            yield Entry((_BATCH, width, module.inputFrameSize))
+        else:  # some have the size of their input
+            sides = [vars(module).get(f"i{axis}", width) for axis in module.axes]
+            yield Entry((_BATCH, module.nInputPlane, *sides))
+
+
+@wanted.register
+def _bilinear(module: Bilinear) -> Iterator[Shape]:
+    yield tuple(Entry((_BATCH, size)) for size in module.weight.shape[1:])
+
+
+@wanted.register(CAdd)
+@wanted.register(CMul)
+def _of_size(module: CAdd | CMul) -> Iterator[Shape]:
+    yield Entry((_BATCH, *module.size))
+
+
+@wanted.register(Euclidean)
+@wanted.register(WeightedEuclidean)
+def _to_columns(module: Euclidean | WeightedEuclidean) -> Iterator[Shape]:
+    yield Entry((_BATCH, len(module.weight)))
+
+
+@wanted.register
+def _one_hot(module: OneHot) -> Iterator[Shape]:
+    yield Entry((_BATCH,), module.outputSize)
+
+
+@wanted.register
+def _partial(module: PartialLinear) -> Iterator[Shape]:
+    yield Entry((_BATCH, module.inputsize))
 
 
 @wanted.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from t7compat.nn.module import Module
 from t7compat.table import Table, leaves, to_tuples
 from t7compat.tensortypes import parse
 
+_PATIENCE = 20  # seconds of looking for an input that a network takes
 # The child has neither this package nor the other one, whatever is installed
 _CHILD = """
 import importlib.util, sys
@@ -44,10 +46,14 @@ torch.save(results, f"{folder}/results")
 def sample(module: Module, shape: Shape | None = None) -> Sample | None:
     """An input of the given shape, or else of the first guess that a network takes, and its output for it.
 
-    None if no guess is right; InputError if the network does not take the given shape.
+    None if no guess is right, or none was within _PATIENCE; InputError if the network does not take the given
+    shape.
     """
+    begin = time.monotonic()
     dtype = _number_type(module)
     for guess in (shape,) if shape is not None else candidates(module):
+        if time.monotonic() - begin > _PATIENCE:
+            break
         try:
             input = draw(guess, dtype)
             output = run(module, input)

@@ -7,6 +7,7 @@ tensor that was loaded on a machine without CUDA: it lives on the CPU and carrie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -110,10 +111,17 @@ def setdefaulttensortype(name: str) -> None:
     _default = row
 
 
-def new_tensor(*size: int) -> torch.Tensor:
+def new_tensor(*size: float) -> torch.Tensor:
     """`torch.Tensor(size...)` of the default type, filled with zeros (Torch7 leaves the memory as it is)."""
     row = _default
-    return torch.zeros(size or (0,), dtype=row.dtype, device=row.device)
+    return torch.zeros(whole(size) or (0,), dtype=row.dtype, device=row.device)
+
+
+def whole(size: Sequence[Any]) -> tuple[int, ...]:
+    """Sizes as int, as which Python may have computed floats: 8 / 2; InputError for other values."""
+    if not all(isinstance(n, int | float) and n == int(n) >= 0 for n in size):
+        raise InputError(f"expected whole numbers as sizes, got {', '.join(map(repr, size))}")
+    return tuple(map(int, size))
 
 
 def whole_storage(tensor: torch.Tensor) -> torch.Tensor:

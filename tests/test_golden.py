@@ -102,6 +102,16 @@ def test_evaluation(data: Table) -> None:
 
 
 @modules
+def test_cleared(data: Table) -> None:
+    """clearState takes nothing that the next forward needs."""
+    module = prepared(data)
+    module.forward(data.input)
+    module.clearState()
+    seed(data.seed)
+    same(module.forward(data.input), data.output, "output")
+
+
+@modules
 def test_inside_a_container(data: Table) -> None:
     """Two branches of a container give the same: one in which the module is traced, one that calls it."""
     if data.seed is not None or data.between is not None or data.gradInput is None:

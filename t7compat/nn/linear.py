@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from t7compat import mersenne
+from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import expect
 from t7compat.tensortypes import new_tensor
@@ -19,6 +20,8 @@ Tensor = torch.Tensor
 
 def spread(stdv: float | None, fan_in: int) -> float:
     """The half width of the uniform distribution from which a layer's `reset(stdv)` draws."""
+    if fan_in < 1:
+        raise InputError("expected one input or more")
     return stdv * math.sqrt(3) if stdv else 1 / math.sqrt(fan_in)
 
 

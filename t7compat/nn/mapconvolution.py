@@ -128,7 +128,7 @@ class SpatialConvolutionLocal(PlaneConvolution):
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         windows = F.unfold(input, self.kernel, 1, self.paddings, self.strides)
         products = torch.einsum("pok,...kp->...op", weight.flatten(3).flatten(0, 1), windows)
-        output = products.reshape(*products.shape[:-1], self.oH, self.oW)
+        output = products.contiguous().view(*products.shape[:-1], self.oH, self.oW)
         return output if bias is None else output + bias
 
     def native(self) -> None:

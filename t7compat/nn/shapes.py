@@ -105,9 +105,9 @@ def sizes(*size: Any) -> tuple[int, ...]:
     """The sizes given as numbers or as one storage, tuple or list."""
     if len(size) == 1 and isinstance(size[0], Iterable):
         size = tuple(size[0])
-    if not size or not all(isinstance(n, int) for n in size):
+    if not size or not all(isinstance(n, int | float) and n == int(n) for n in size):
         raise InputError(f"expected sizes as whole numbers or a torch.LongStorage, got {describe(size)}")
-    return size
+    return tuple(map(int, size))
 
 
 # ---- used to refuse wrong input

@@ -167,15 +167,15 @@ class Tape:
             return found
 
         result = map_leaves(gradient, self.input)
+        own: dict[int, Any] = {}  # those of another type than their input: containers have them, too
         for module, input in self.calls:
             gradInput = result if input is self.input else map_leaves(gradient, input)
             if module.gradient_has_own_type:
-                gradInput = of_type(gradInput, module.gradInput)
-                result = gradInput if module is self.module else result
-            module.gradInput = gradInput
+                own[id(input)] = of_type(gradInput, module.gradInput)
+            module.gradInput = own.get(id(input), gradInput)
             if module.keeps_state:
                 module.passed_back()
-        return result
+        return own.get(id(self.input), result)
 
     def _accumulate(
         self, gradients: tuple[Tensor | None, ...], scale: float, learningRate: float | None
@@ -212,10 +212,15 @@ def fork(input: Any) -> Any:
 
 
 def as_leaf(value: Any) -> Any:
-    """A tensor as the input of a graph; anything else as it is."""
-    if isinstance(value, Tensor) and value.is_floating_point() and torch.is_grad_enabled():
-        return value.data.requires_grad_()
-    return value
+    """A tensor as the input of a graph; anything else as it is.
+
+    As in Torch7, images and the like are compact: PyTorch's layers would take over another order of the
+    dimensions in memory, and Torch7 misread their outputs in a file.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    leaf = value.data if value.dim() < 3 else value.data.contiguous()
+    return leaf.requires_grad_(torch.is_grad_enabled())
 
 
 def label(module: Any) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from t7compat import mersenne
+from t7compat.errors import InputError
 from t7compat.nested import to_text
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.module import Module
+from t7compat.nn.shapes import zero_based
 from t7compat.table import Table
 
 
@@ -32,14 +34,19 @@ class StochasticGradient(LuaObject):
         self.module, self.criterion = module, criterion
 
     def train(self, dataset: Any) -> None:
-        """Train on a dataset: a list of {input, target}, or what has `size()` and such entries from 1 on."""
-        dataset = Table.from_python(dataset)
-        order = mersenne.randperm(size_of(dataset)).tolist()  # drawn in any case: it uses up random numbers
+        """Train on a dataset of {input, target}.
+
+        It may be a table or list, have `size()` and such entries from 1 on as in Lua, or be one of PyTorch's.
+        """
+        count, example = examples(dataset)
+        if count < 1:
+            raise InputError(f"{self.__typename__}: expected a dataset with an example or more")
+        order = mersenne.randperm(count).tolist()  # drawn in any case: it uses up random numbers
         order = order if self.shuffleIndices else sorted(order)
         print("# StochasticGradient: training")
         iteration, rate = 1, self.learningRate
         while True:
-            error = sum(self._step(dataset[index], rate) for index in order) / len(order)
+            error = sum(self._step(example(index), rate) for index in order) / len(order)
             if self.hookIteration is not None:
                 self.hookIteration(self, iteration, error)
             if self.verbose:
@@ -53,7 +60,7 @@ class StochasticGradient(LuaObject):
 
     def _step(self, example: Any, learningRate: float) -> float:
         """Learn from one example; its loss."""
-        input, target = example[1], example[2]
+        input, target = Table.from_python(example).unpack(1, 2)
         module, criterion = self.module, self.criterion
         loss: float = criterion.forward(module.forward(input), target)
         module.updateGradInput(input, criterion.updateGradInput(module.output, target))
@@ -63,8 +70,11 @@ class StochasticGradient(LuaObject):
         return loss
 
 
-def size_of(dataset: Any) -> int:
-    """The number of examples: `dataset.size()` as Lua calls it, or the length of a table without that."""
-    if not isinstance(dataset, Table):
-        return int(dataset.size())
-    return len(dataset) if dataset["size"] is None else int(dataset["size"](dataset))
+def examples(dataset: Any) -> tuple[int, Callable[[int], Any]]:
+    """The number of examples, and what gives one by its number, from 1."""
+    table = Table.from_python(dataset)
+    if isinstance(table, Table):
+        return len(table) if table["size"] is None else int(table["size"](table)), table.__getitem__
+    if hasattr(dataset, "size"):
+        return int(dataset.size()), dataset.__getitem__
+    return len(dataset), lambda index: dataset[zero_based(index)]

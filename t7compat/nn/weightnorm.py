@@ -15,7 +15,7 @@ from t7compat.nn.containers import Decorator
 from t7compat.nn.gradients import gradient_name
 from t7compat.nn.linear import Linear, spread
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, describe, like
+from t7compat.nn.shapes import axis, describe, expect, like
 from t7compat.t7file.objects import LongStorage
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -59,6 +59,9 @@ class LinearWeightNorm(Linear):
     ) -> Tensor:
         norm = torch.linalg.vector_norm(v, 2, 1, True).clamp(self.eps)
         return F.linear(input, v * (g / norm), bias)
+
+    def prepare(self, input: Any) -> None:
+        expect(input, 1, 2, size=self.inputSize)
 
     def native(self) -> functools.partial[Any]:
         bias = self.bias is not None
