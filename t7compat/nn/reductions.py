@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, expect, like
+from t7compat.nn.module import TensorLayer
+from t7compat.nn.shapes import axis, like
 
 Tensor = torch.Tensor
 
 
-class Reduction(Module, typename=""):
+class Reduction(TensorLayer, typename=""):
     """The base of the reductions along a dimension.  (..., n, ...) -> (..., ...), or (n) -> (1)
 
     `nInputDims` is the number of dimensions of a sample: with one more, the dimension is counted from the
@@ -25,9 +25,6 @@ class Reduction(Module, typename=""):
 
     def __init__(self, dimension: int | None = 1, nInputDims: int | None = None, **fields: Any) -> None:
         super().__init__(dimension=1 if dimension is None else dimension, nInputDims=nInputDims, **fields)
-
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
 
 
 class Sum(Reduction):
@@ -100,12 +97,13 @@ class Min(Extreme):
         return output if input.dim() == 1 else output.squeeze(along)
 
 
-class Normalize(Module):
+class Normalize(TensorLayer):
     """x / (sum(|x|^p) + eps)^(1/p); for p = inf, x / (max(|x|) + eps).  (n) or (batch, n) -> same shape
 
     `norm` keeps what was divided by.  The slope of the norm is Torch7's, which is finite at 0 for p < 2 too.
     """
 
+    dims = 1, 2
     scratch = ("_output", "_indices", "_gradInput", "buffer", "norm", "normp", "cross")
 
     def __init__(self, p: float, eps: float | None = None) -> None:
@@ -131,9 +129,6 @@ class Normalize(Module):
             norm = norm + ((x - fixed) * slope).sum(1, True)  # adds 0, and the slope
         self.norm = norm.detach()
         return like(x / norm, input)
-
-    def prepare(self, input: Any) -> None:
-        expect(input, 1, 2, like=self.output)
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
         if type is not None:

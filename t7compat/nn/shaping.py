@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
+from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import describe, expect, from_start, sizes
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table
@@ -58,14 +58,7 @@ class PrintSize(Module):
         print(f"{self.prefix}:{name}\n\t{text}")
 
 
-class Shaping(Module, typename=""):
-    """The base of layers that take a tensor of their own type."""
-
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
-
-
-class Contiguous(Shaping):
+class Contiguous(TensorLayer):
     """y = x, in compact memory.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -75,7 +68,7 @@ class Contiguous(Shaping):
         return functools.partial(torch.nn.Identity)
 
 
-class ZeroGrad(Shaping):
+class ZeroGrad(TensorLayer):
     """y = x, but no gradient goes back: gradInput is zeros.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -105,7 +98,7 @@ class Constant(Module):
         expect(input)
 
 
-class Reshape(Shaping):
+class Reshape(TensorLayer):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
     `batchMode` (the last argument) says whether the first dimension is a batch.  Without it, it is one unless
@@ -137,7 +130,7 @@ class Reshape(Shaping):
         return f"{self.__typename__}({'x'.join(map(str, self.size))})"
 
 
-class View(Shaping):
+class View(TensorLayer):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
     One of the sizes may be -1: what is left for it.  `setNumInputDims(n)` says that a sample has n
@@ -186,7 +179,7 @@ class View(Shaping):
         return f"{self.__typename__}({', '.join(map(str, self.size))})"
 
 
-class Collapse(Shaping):
+class Collapse(TensorLayer):
     """Each sample, of nInputDim dimensions, as one row.  (batch, ...) -> (batch, n), or (...) -> (n)"""
 
     scratch = ("_input",)
@@ -201,7 +194,7 @@ class Collapse(Shaping):
         return functools.partial(torch.nn.Flatten)
 
 
-class Transpose(Shaping):
+class Transpose(TensorLayer):
     """Swaps pairs of dimensions, one pair after the other: `Transpose({1, 4}, {1, 3})`.
 
     After `setNumInputDims(n)` the dimensions are those of a sample of n dimensions, before which there may be
@@ -226,7 +219,7 @@ class Transpose(Shaping):
         return self
 
 
-class Squeeze(Shaping):
+class Squeeze(TensorLayer):
     """Without the dimension `dim` if that is of size 1; without `dim`, all dimensions of size 1.
 
     `numInputDims` is the number of dimensions of a sample: with one more, the first is a batch, which stays,
@@ -259,7 +252,7 @@ class Squeeze(Shaping):
         return self
 
 
-class Unsqueeze(Shaping):
+class Unsqueeze(TensorLayer):
     """With a new dimension of size 1 at `pos`.  (..., m, ...) -> (..., 1, m, ...)
 
     `numInputDims` is the number of dimensions of a sample, before which there may be more; without it, it is
@@ -291,7 +284,7 @@ class Unsqueeze(Shaping):
         return f"{self.__typename__}(dim {self.pos})"
 
 
-class Replicate(Shaping):
+class Replicate(TensorLayer):
     """`nf` times the same, along a new dimension at `dim`.  (..., m, ...) -> (..., nf, m, ...)
 
     `ndim` is the number of dimensions of a sample: with more, the first is a batch, after which `dim` is
@@ -314,7 +307,7 @@ class Replicate(Shaping):
         return input.unsqueeze(along).expand(size)
 
 
-class Padding(Shaping):
+class Padding(TensorLayer):
     """|pad| slices full of `value` more along a dimension.  (..., n, ...) -> (..., n + |pad|, ...)
 
     They come before slice `index` if pad is negative, and after it, counted from the end, if it is positive.
