@@ -64,10 +64,8 @@ class Windowed(Sliding, typename=""):
         if self.bias is not None:
             mersenne.uniform_(self.bias, -bound, bound)
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            clear(self, "finput", "fgradInput")
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        clear(self, "finput", "fgradInput")
 
 
 def by_axis(order: str, **sizes: tuple[Size, ...]) -> dict[str, int]:

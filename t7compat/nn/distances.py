@@ -143,7 +143,6 @@ class Cosine(Nearness):
 class Euclidean(Nearness):
     """The distances |x - w_j| to the columns of W.  (inputSize) or (batch, inputSize) -> (..., outputSize)"""
 
-    clears_for_type = True
     scratch = (
         "_input", "_output", "_gradOutput", "_weight", "_div", "_sum", "_expand", "_expand2", "_expand3",
         "_repeat", "_repeat2",
@@ -152,6 +151,9 @@ class Euclidean(Nearness):
     def __init__(self, inputSize: int, outputSize: int) -> None:
         super().__init__(inputSize, outputSize, fastBackward=True)
         self.output, self.gradInput = new_tensor(outputSize), new_tensor(inputSize)
+
+    def before_type(self) -> None:
+        self.clearState()
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
         exactly = "donot_use_mm_for_euclid_dist"
@@ -192,7 +194,6 @@ class Kmeans(Module):
     """
 
     parameter_names = ("weight",)
-    clears_for_type = True
     scratch = (
         "_expandedSamples", "_clusterDistances", "_temp", "_tempExpanded", "_tempWeight", "_tempWeightExp",
         "_expandedWeight", "_minScore", "_minIndx", "_cscAdder",
@@ -260,6 +261,9 @@ class Kmeans(Module):
             centre.copy_(input[order[position(mersenne.random(choices), len(order))]])
             distances = torch.minimum(distances, (input - centre).square().sum(1))
             order, choices = distances.argsort(descending=True), max(math.ceil((1 - self.p) * len(input)), 1)
+
+    def before_type(self) -> None:
+        self.clearState()
 
     def clearState(self) -> Any:
         """Remove the scratch fields only; as in Torch7, nothing is returned."""

@@ -71,10 +71,8 @@ class Extreme(Reduction, typename=""):
     def __init__(self, dimension: int | None = 1, nInputDims: int | None = None) -> None:
         super().__init__(dimension, nInputDims)
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            vars(self).pop("_indices", None)
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        vars(self).pop("_indices", None)
 
 
 class Max(Extreme):
@@ -130,10 +128,8 @@ class Normalize(TensorLayer):
         self.norm = norm.detach()
         return like(x / norm, input)
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            vars(self).pop("_indices", None)
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        vars(self).pop("_indices", None)
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.p:{'d' if self.p % 1 == 0 else 'f'}})"

@@ -85,14 +85,15 @@ def over(parameter: Tensor, input: Tensor) -> Tensor:
 class Elementwise(Module, typename=""):
     """The base of layers with one parameter, which is expanded over the input as `over` says."""
 
-    clears_for_type = True
-
     def __init__(self, *size: int | Storage) -> None:
         shape = sizes(*size)
         (name,) = self.parameter_names
         tensors = {name: new_tensor(*shape), gradient_name(name): new_tensor(*shape)}
         super().__init__(size=LongStorage(shape), output=new_tensor(*shape), **tensors)
         self.reset()
+
+    def before_type(self) -> None:
+        self.clearState()
 
     def prepare(self, input: Any) -> None:
         expect(input, like=getattr(self, *self.parameter_names))
