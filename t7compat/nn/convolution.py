@@ -9,9 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.linear import spread
+from t7compat.nn.linear import Linear, draw
 from t7compat.nn.module import clear
 from t7compat.nn.shapes import expect
 from t7compat.nn.windows import Sliding
@@ -29,6 +28,7 @@ class Windowed(Sliding, typename=""):
     parameter_names = ("weight", "bias")
     scratch = ("finput", "fgradInput", "_input", "_gradOutput")
     bias: Tensor | None = None
+    noBias = Linear.noBias
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
@@ -52,17 +52,8 @@ class Windowed(Sliding, typename=""):
         """The fields of a name for all axes, as in Lua's text."""
         return between.join(str(getattr(self, name + letter)) for letter in self.order)
 
-    def noBias(self) -> Any:
-        """Remove the bias."""
-        for name in ("bias", "gradBias"):
-            vars(self).pop(name, None)
-        return self
-
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.fan_in())
-        mersenne.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            mersenne.uniform_(self.bias, -bound, bound)
+        draw(stdv, self.fan_in(), self.weight, self.bias)
 
     def before_type(self) -> None:
         clear(self, "finput", "fgradInput")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.linear import spread
+from t7compat.nn.linear import draw
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import (
     describe,
@@ -118,8 +118,7 @@ class Nearness(Module, typename=""):
         expect(input, 1, 2, size=self.weight.shape[self.inputs_at], like=self.weight)
 
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.weight.shape[0])
-        mersenne.uniform_(self.weight, -bound, bound)
+        draw(stdv, self.weight.shape[0], self.weight)
 
 
 class Cosine(Nearness):
