@@ -130,14 +130,23 @@ class Reshape(TensorLayer):
         return f"{self.__typename__}({'x'.join(map(str, self.size))})"
 
 
-class View(TensorLayer):
+class Sampled(TensorLayer, typename=""):
+    """The base of layers that can be told how many dimensions a sample has: with more, there is a batch."""
+
+    numInputDims: int | None = None
+
+    def setNumInputDims(self, numInputDims: int | None) -> Any:
+        """Say how many dimensions a sample has."""
+        self.numInputDims = numInputDims
+        return self
+
+
+class View(Sampled):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
     One of the sizes may be -1: what is left for it.  `setNumInputDims(n)` says that a sample has n
     dimensions; without it, what is left over is the batch.
     """
-
-    numInputDims: int | None = None
 
     def __init__(self, *size: int | Storage) -> None:
         super().__init__()
@@ -151,11 +160,6 @@ class View(TensorLayer):
                 f"expected positive sizes, one of which may be -1, got {', '.join(map(str, shape))}"
             )
         self.size, self.numElements = LongStorage(shape), math.prod(n for n in shape if n >= 0)
-        return self
-
-    def setNumInputDims(self, numInputDims: int) -> Any:
-        """Say how many dimensions a sample has: more of them are a batch."""
-        self.numInputDims = numInputDims
         return self
 
     def compute(self, input: Tensor) -> Tensor:
@@ -194,14 +198,12 @@ class Collapse(TensorLayer):
         return functools.partial(torch.nn.Flatten)
 
 
-class Transpose(TensorLayer):
+class Transpose(Sampled):
     """Swaps pairs of dimensions, one pair after the other: `Transpose({1, 4}, {1, 3})`.
 
     After `setNumInputDims(n)` the dimensions are those of a sample of n dimensions, before which there may be
     more.
     """
-
-    numInputDims: int | None = None
 
     def __init__(self, *permutations: Any) -> None:
         super().__init__(permutations=Table.from_python(permutations))
@@ -213,13 +215,8 @@ class Transpose(TensorLayer):
             input = input.transpose(from_start(one + offset, dims), from_start(other + offset, dims))
         return input.contiguous()
 
-    def setNumInputDims(self, numInputDims: int | None) -> Any:
-        """Say how many dimensions a sample has."""
-        self.numInputDims = numInputDims
-        return self
 
-
-class Squeeze(TensorLayer):
+class Squeeze(Sampled):
     """Without the dimension `dim` if that is of size 1; without `dim`, all dimensions of size 1.
 
     `numInputDims` is the number of dimensions of a sample: with one more, the first is a batch, which stays,
@@ -227,7 +224,6 @@ class Squeeze(TensorLayer):
     """
 
     dim: int | None = None
-    numInputDims: int | None = None
 
     def __init__(self, dim: int | None = None, numInputDims: int | None = None) -> None:
         super().__init__(dim=dim, numInputDims=numInputDims)
@@ -246,20 +242,13 @@ class Squeeze(TensorLayer):
                 f"expected more than one element, or a dimension that stays, got {describe(input)}"
             )
 
-    def setNumInputDims(self, numInputDims: int | None) -> Any:
-        """Say how many dimensions a sample has."""
-        self.numInputDims = numInputDims
-        return self
 
-
-class Unsqueeze(TensorLayer):
+class Unsqueeze(Sampled):
     """With a new dimension of size 1 at `pos`.  (..., m, ...) -> (..., 1, m, ...)
 
     `numInputDims` is the number of dimensions of a sample, before which there may be more; without it, it is
     that of the first input.
     """
-
-    numInputDims: int | None = None
 
     def __init__(self, pos: int, numInputDims: int | None = None) -> None:
         super().__init__(pos=pos, numInputDims=numInputDims)
@@ -274,11 +263,6 @@ class Unsqueeze(TensorLayer):
             self.numInputDims = input.dim()
         if input.dim() < self.numInputDims:
             raise InputError(f"expected samples of {self.numInputDims} dimensions, got {describe(input)}")
-
-    def setNumInputDims(self, numInputDims: int | None) -> Any:
-        """Say how many dimensions a sample has."""
-        self.numInputDims = numInputDims
-        return self
 
     def __str__(self) -> str:
         return f"{self.__typename__}(dim {self.pos})"

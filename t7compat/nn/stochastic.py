@@ -115,6 +115,7 @@ class PlaneDropout(TensorLayer, typename=""):
     axes: str
     scratch = ("noise",)
     stochastic_inference = False
+    setp = Dropout.setp
 
     def __init__(self, p: float = 0.5, stochasticInference: bool = False) -> None:
         super().__init__(p=p, train=True, stochastic_inference=bool(stochasticInference), noise=new_tensor())
@@ -132,10 +133,6 @@ class PlaneDropout(TensorLayer, typename=""):
             expect(input, inner + 1, inner + 2)
             shape = (*input.shape[:-inner], *(1,) * inner)
             self.noise = mersenne.bernoulli_(input.new_empty(shape), 1 - self.p)
-
-    def setp(self, p: float) -> None:
-        """Choose another probability."""
-        self.p = p
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.p:f})"

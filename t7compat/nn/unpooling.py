@@ -19,6 +19,7 @@ class MaxUnpooling(Module, typename=""):
     """The inverse of a max pooling: each value where the maximum was, zeros elsewhere."""
 
     pooling_class: type[MaxPooling]
+    empty = MaxPooling.empty
 
     def __init__(self, poolingModule: MaxPooling) -> None:
         wanted = self.pooling_class
@@ -55,10 +56,6 @@ class MaxUnpooling(Module, typename=""):
 
     def explain(self, input: Any) -> None:
         raise InputError(f"expected a forward of {self.pooling} before, with an output of the input's size")
-
-    def empty(self) -> None:
-        """An old name of `clearState`."""
-        self.clearState()
 
     def __str__(self) -> str:
         return f"{self.__typename__} associated to {self.pooling}"
