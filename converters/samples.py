@@ -12,7 +12,7 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
 from t7compat.nn.devices import DataParallelTable
-from t7compat.nn.lookup import LookupTable
+from t7compat.nn.embedding import LookupTable
 from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import Sequencer
