@@ -19,6 +19,7 @@ from t7compat.errors import InputError
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import describe, expect, plane_axis
+from t7compat.nn.transfer import Columns
 
 Tensor = torch.Tensor
 
@@ -42,14 +43,13 @@ class ClippedReLU(TensorLayer, typename="cudnn.ClippedReLU"):
         return functools.partial(torch.nn.Hardtanh, 0.0, self.ceiling)
 
 
-class SpatialSoftMax(TensorLayer, typename="cudnn.SpatialSoftMax"):
+class SpatialSoftMax(Columns, typename="cudnn.SpatialSoftMax"):
     """exp(x) / sum(exp(x)), along n.  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape
 
     The `algorithm` may be a fast one, or that of the logarithm.
     """
 
     algorithm = "CUDNN_SOFTMAX_ACCURATE"
-    dims = 1, 2, 3, 4
 
     def __init__(self, fast: bool = False) -> None:
         super().__init__(algorithm="CUDNN_SOFTMAX_FAST" if fast else "CUDNN_SOFTMAX_ACCURATE")
