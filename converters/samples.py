@@ -15,8 +15,8 @@ from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequenti
 from t7compat.nn.convolution import Windowed
 from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.distances import Euclidean, WeightedEuclidean
+from t7compat.nn.embedding import LookupTable
 from t7compat.nn.formats import OneHot
-from t7compat.nn.lookup import LookupTable
 from t7compat.nn.products import Bilinear
 from t7compat.nn.scaling import CAdd, CMul
 from t7compat.nn.wrappers import MapTable

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from t7compat import nn, registry
 from t7compat.errors import InputError
 from t7compat.nn.criterion import Criterion
-from t7compat.nn.module import Module
+from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import describe, expect, plane_axis
+from t7compat.nn.transfer import Columns
 
 Tensor = torch.Tensor
 
@@ -29,7 +30,7 @@ benchmark = fastest = verbose = False
 # ---- transfer functions
 
 
-class ClippedReLU(Module, typename="cudnn.ClippedReLU"):
+class ClippedReLU(TensorLayer, typename="cudnn.ClippedReLU"):
     """max(x, 0), but at most `ceiling`.  any shape -> same shape"""
 
     def __init__(self, ceiling: float, inplace: bool = False) -> None:
@@ -38,14 +39,11 @@ class ClippedReLU(Module, typename="cudnn.ClippedReLU"):
     def compute(self, input: Tensor) -> Tensor:
         return F.hardtanh(input, 0.0, self.ceiling)
 
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
-
     def native(self) -> functools.partial[Any]:
         return functools.partial(torch.nn.Hardtanh, 0.0, self.ceiling)
 
 
-class SpatialSoftMax(Module, typename="cudnn.SpatialSoftMax"):
+class SpatialSoftMax(Columns, typename="cudnn.SpatialSoftMax"):
     """exp(x) / sum(exp(x)), along n.  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape
 
     The `algorithm` may be a fast one, or that of the logarithm.
@@ -59,9 +57,6 @@ class SpatialSoftMax(Module, typename="cudnn.SpatialSoftMax"):
     def compute(self, input: Tensor) -> Tensor:
         softmax = torch.log_softmax if self.algorithm == "CUDNN_SOFTMAX_LOG" else torch.softmax
         return softmax(input, plane_axis(input.dim()))
-
-    def prepare(self, input: Any) -> None:
-        expect(input, 1, 2, 3, 4, like=self.output)
 
     def native(self) -> functools.partial[Any] | None:
         is_log = self.algorithm == "CUDNN_SOFTMAX_LOG"
@@ -111,17 +106,16 @@ def took_vectors(module: Module) -> bool:
     return [*vars(module).get("iSize", ())][2:] == [1, 1]
 
 
-class VolumetricSoftMax(Module, typename="cudnn.VolumetricSoftMax"):
+class VolumetricSoftMax(TensorLayer, typename="cudnn.VolumetricSoftMax"):
     """exp(x) / sum(exp(x)), along n.  (n, t, h, w) or (batch, n, t, h, w) -> same shape"""
+
+    dims = 4, 5
 
     def __init__(self, fast: bool = False) -> None:
         super().__init__(ssm=SpatialSoftMax(fast))
 
     def compute(self, input: Tensor) -> Tensor:
         return torch.softmax(input, -4)
-
-    def prepare(self, input: Any) -> None:
-        expect(input, 4, 5, like=self.output)
 
     def native(self) -> functools.partial[Any]:
         return functools.partial(torch.nn.Softmax, dim=1)

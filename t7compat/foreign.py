@@ -17,7 +17,8 @@ from t7compat import registry
 from t7compat.errors import InputError
 from t7compat.nn.module import Module, clear
 from t7compat.nn.normalization import BatchNormalization
-from t7compat.nn.shapes import expect, window
+from t7compat.nn.pooling import RoundedPooling
+from t7compat.nn.shapes import expect
 from t7compat.t7file.objects import LongStorage
 from t7compat.tensortypes import new_tensor
 
@@ -57,9 +58,6 @@ class Tuned(Module, typename=""):
 class Grouped(Tuned, typename=""):
     """cudnn.SpatialConvolution: each of `groups` parts of the input planes is seen by one of the outputs'."""
 
-    groups = 1
-    padW = padH = 0
-
     def __init__(
         self, nInputPlane: int, nOutputPlane: int, kW: int, kH: int, dW: int = 1, dH: int = 1,
         padW: int = 0, padH: int = 0, groups: int = 1,
@@ -74,18 +72,10 @@ class Grouped(Tuned, typename=""):
         )  # fmt: skip
         self.reset()
 
-    def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(input, weight, bias, window(self, "d"), window(self, "pad"), 1, self.groups)
-
-    def native(self) -> functools.partial[Any]:
-        sizes: Any = self.nInputPlane, self.nOutputPlane, *(window(self, name) for name in ("k", "d", "pad"))
-        options: dict[str, Any] = {"groups": self.groups} if self.groups > 1 else {}
-        return functools.partial(torch.nn.Conv2d, *sizes, **options, bias=self.bias is not None)  # type: ignore[misc]
-
     def upgrade(self, version: int) -> None:
         """In 2015, kW and kH were mixed up in the sizes of the weight, and the field `reset` was kept."""
         vars(self).pop("reset", None)
-        size = self.nOutputPlane, self.nInputPlane // self.groups, *window(self, "k")
+        size = self.nOutputPlane, self.nInputPlane // self.groups, *self.kernel
         for name in ("weight", "gradWeight"):
             tensor = vars(self).get(name)
             if tensor is not None and tensor.shape != size and tensor.numel() == math.prod(size):
@@ -166,13 +156,12 @@ class CrossMap(Module, typename=""):
 # ---- pooling
 
 
-class Pooled(Module, typename=""):
+class Pooled(RoundedPooling, typename=""):
     """Poolings of cudnn, over planes.
 
     Averages count padding as zeros.  Files of 2014 have neither padding nor `ceil_mode`.
     """
 
-    padT = padW = padH = 0
     ceil_mode = False
     divide = count_include_pad = True
 
@@ -196,16 +185,6 @@ class Pooled(Module, typename=""):
         if not self.divide:
             raise InputError(f"{self.__typename__}: sums, with divide = false, are for nn's class only")
         super().prepare(input)
-
-    def ceil(self) -> Any:
-        """Round the size of the output up."""
-        self.ceil_mode = True
-        return self
-
-    def floor(self) -> Any:
-        """Round the size of the output down."""
-        self.ceil_mode = False
-        return self
 
     def upgrade(self, version: int) -> None:
         """Whatever a file says of `count_include_pad`, padding counts."""
@@ -234,12 +213,11 @@ class AveragedVolumes(PooledVolumes, typename=""):
     """cudnn.VolumetricAveragePooling: unlike that of nn, it knows padding and rounding up."""
 
     def compute(self, input: Tensor) -> Tensor:
-        size, stride, padding = (window(self, name) for name in ("k", "d", "pad"))
-        return F.avg_pool3d(input, size, stride, padding, self.ceil_mode)
+        return F.avg_pool3d(input, self.kernel, self.strides, self.paddings, self.ceil_mode)
 
     def native(self) -> functools.partial[Any]:
-        size, stride, padding = (window(self, name) for name in ("k", "d", "pad"))
-        return functools.partial(torch.nn.AvgPool3d, size, stride, padding, ceil_mode=self.ceil_mode)  # type: ignore[arg-type]
+        layer: Any = torch.nn.AvgPool3d
+        return functools.partial(layer, self.kernel, self.strides, self.paddings, ceil_mode=self.ceil_mode)
 
 
 class RoundedUp(Module, typename=""):

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from t7compat.errors import InputError
 from t7compat.nn.containers import Sequential
 from t7compat.nn.module import Module
-from t7compat.nn.pooling import Pooling, outside
+from t7compat.nn.pooling import Pooling, RoundedPooling, outside
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.transfer import MulConstant, Power, Sqrt, Square
 
 Tensor = torch.Tensor
 
 
-class SpatialAveragePooling(Pooling):
+class SpatialAveragePooling(RoundedPooling):
     """The average of each window.  (n, h, w) or (batch, n, h, w) -> (..., h', w')
 
     with h' = floor((h + 2 padH - kH) / dH) + 1, rounded up instead after `ceil()`.  Padding counts as zeros,
@@ -52,16 +52,6 @@ class SpatialAveragePooling(Pooling):
         options = {"ceil_mode": bool(self.ceil_mode), "count_include_pad": include}
         sizes = self.kernel, self.strides, self.paddings
         return functools.partial(layer, *sizes, **options) if self.divide else None
-
-    def ceil(self) -> Any:
-        """Round the size of the output up."""
-        self.ceil_mode = True
-        return self
-
-    def floor(self) -> Any:
-        """Round the size of the output down."""
-        self.ceil_mode = False
-        return self
 
     def setCountIncludePad(self) -> Any:
         """Let padding count as zeros."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from t7compat.nn.containers import Sequential
+from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
+from t7compat.nn.embedding import LookupTable
+from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
+from t7compat.nn.products import MM
+from t7compat.nn.reductions import Max, Mean, Normalize
+from t7compat.nn.scaling import Add, CMul
 from t7compat.nn.shapes import expect, zero_based
+from t7compat.nn.shaping import Identity, Replicate, View
+from t7compat.nn.tables import CSubTable
 from t7compat.nn.tape import Tape
+from t7compat.nn.transfer import MulConstant
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
-
-nn: Any = importlib.import_module("t7compat.nn")  # finds a class, when one is made, whatever file has it
 
 
 class Maxout(Sequential):
@@ -32,11 +37,11 @@ class Maxout(Sequential):
         self, inputSize: int, outputSize: int, maxoutNumber: int, preprocess: Module | None = None
     ) -> None:
         super().__init__()
-        self.add(nn.Linear(inputSize, outputSize * maxoutNumber))
-        self.add(nn.View(maxoutNumber, outputSize).setNumInputDims(1))
+        self.add(Linear(inputSize, outputSize * maxoutNumber))
+        self.add(View(maxoutNumber, outputSize).setNumInputDims(1))
         if preprocess is not None:
             self.add(preprocess)
-        self.add(nn.Max(1, 2))
+        self.add(Max(1, 2))
 
 
 class LayerNormalization(Sequential):
@@ -50,11 +55,11 @@ class LayerNormalization(Sequential):
         self, nOutput: int, bias: float | None = None, eps: float | None = None, affine: bool | None = None
     ) -> None:
         super().__init__()
-        mean = nn.Sequential().add(nn.Mean(1, 1)).add(nn.Replicate(nOutput, 1, 1))
-        self.add(nn.ConcatTable().add(nn.Identity()).add(mean)).add(nn.CSubTable())
-        self.add(nn.Normalize(2, eps or 1e-10)).add(nn.MulConstant(math.sqrt(nOutput)))
+        mean = Sequential().add(Mean(1, 1)).add(Replicate(nOutput, 1, 1))
+        self.add(ConcatTable().add(Identity()).add(mean)).add(CSubTable())
+        self.add(Normalize(2, eps or 1e-10)).add(MulConstant(math.sqrt(nOutput)))
         if affine or affine is None:
-            added, gain = nn.Add(nOutput, False), nn.CMul(nOutput)
+            added, gain = Add(nOutput, False), CMul(nOutput)
             added.bias.fill_(bias or 0)
             gain.weight.fill_(1)
             self.add(gain).add(added)
@@ -71,9 +76,9 @@ class PartialLinear(Module):
     bias: Tensor | None = None
 
     def __init__(self, inputsize: int, outputsize: int, bias: bool | None = True) -> None:
-        pair = nn.ParallelTable().add(nn.Identity()).add(nn.LookupTable(outputsize, inputsize))
+        pair = ParallelTable().add(Identity()).add(LookupTable(outputsize, inputsize))
         super().__init__(
-            network=nn.Sequential().add(pair).add(nn.MM(False, True)),
+            network=Sequential().add(pair).add(MM(False, True)),
             inputsize=inputsize,
             outputsize=outputsize,
             allcolumns=new_tensor(outputsize).copy_(torch.arange(1, outputsize + 1)),

@@ -9,28 +9,26 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.linear import spread
-from t7compat.nn.module import Module, clear
-from t7compat.nn.shapes import expect, window
+from t7compat.nn.linear import Linear, draw
+from t7compat.nn.module import clear
+from t7compat.nn.shapes import expect
+from t7compat.nn.windows import Sliding
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
 Size = int | None  # an argument that may be nil
 
 
-class Windowed(Module, typename=""):
-    """The base of layers with weights for a window that moves over the input.
+class Windowed(Sliding, typename=""):
+    """The base of layers with weights for their window."""
 
-    Along the axis W the window has the size kW, moves by dW, and starts padW before the input; likewise H, T.
-    """
-
-    axes = "HW"  # in the order of the dimensions
-    order = "WH"  # in that of Lua's arguments
+    axes = "HW"
+    order = "WH"  # the axes in the order of Lua's arguments
     parameter_names = ("weight", "bias")
     scratch = ("finput", "fgradInput", "_input", "_gradOutput")
     bias: Tensor | None = None
+    noBias = Linear.noBias
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
@@ -50,43 +48,15 @@ class Windowed(Module, typename=""):
         """How many elements of the input have a part in one of the output."""
         raise NotImplementedError
 
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """The size of the window, in the order of the dimensions, like the following."""
-        return window(self, "k")
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return window(self, "d")
-
-    @property
-    def paddings(self) -> tuple[int, ...]:
-        return window(self, "pad")
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        return window(self, "dilation")
-
     def listed(self, name: str, between: str = ",") -> str:
         """The fields of a name for all axes, as in Lua's text."""
         return between.join(str(getattr(self, name + letter)) for letter in self.order)
 
-    def noBias(self) -> Any:
-        """Remove the bias."""
-        for name in ("bias", "gradBias"):
-            vars(self).pop(name, None)
-        return self
-
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.fan_in())
-        mersenne.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            mersenne.uniform_(self.bias, -bound, bound)
+        draw(stdv, self.fan_in(), self.weight, self.bias)
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            clear(self, "finput", "fgradInput")
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        clear(self, "finput", "fgradInput")
 
 
 def by_axis(order: str, **sizes: tuple[Size, ...]) -> dict[str, int]:
@@ -107,7 +77,6 @@ class Convolution(Windowed, typename=""):
 
     flat = False  # whether the weight of an output plane is a row of a matrix
     tells_bias = True  # whether the text says that there is no bias
-    dilationT = dilationH = dilationW = 1
     groups = 1  # only cudnn's have others
 
     def __init__(self, nInputPlane: int, nOutputPlane: int, **sizes: tuple[Size, ...]) -> None:
@@ -162,8 +131,6 @@ class Convolution(Windowed, typename=""):
 
 class PlaneConvolution(Convolution, typename=""):
     """The base of convolutions over height and width."""
-
-    padW = padH = 0
 
     def __init__(
         self, nInputPlane: int, nOutputPlane: int, kW: int, kH: int,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.linear import spread
+from t7compat.nn.linear import draw
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import (
     describe,
@@ -118,8 +118,7 @@ class Nearness(Module, typename=""):
         expect(input, 1, 2, size=self.weight.shape[self.inputs_at], like=self.weight)
 
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.weight.shape[0])
-        mersenne.uniform_(self.weight, -bound, bound)
+        draw(stdv, self.weight.shape[0], self.weight)
 
 
 class Cosine(Nearness):
@@ -143,7 +142,6 @@ class Cosine(Nearness):
 class Euclidean(Nearness):
     """The distances |x - w_j| to the columns of W.  (inputSize) or (batch, inputSize) -> (..., outputSize)"""
 
-    clears_for_type = True
     scratch = (
         "_input", "_output", "_gradOutput", "_weight", "_div", "_sum", "_expand", "_expand2", "_expand3",
         "_repeat", "_repeat2",
@@ -152,6 +150,9 @@ class Euclidean(Nearness):
     def __init__(self, inputSize: int, outputSize: int) -> None:
         super().__init__(inputSize, outputSize, fastBackward=True)
         self.output, self.gradInput = new_tensor(outputSize), new_tensor(inputSize)
+
+    def before_type(self) -> None:
+        self.clearState()
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
         exactly = "donot_use_mm_for_euclid_dist"
@@ -192,7 +193,6 @@ class Kmeans(Module):
     """
 
     parameter_names = ("weight",)
-    clears_for_type = True
     scratch = (
         "_expandedSamples", "_clusterDistances", "_temp", "_tempExpanded", "_tempWeight", "_tempWeightExp",
         "_expandedWeight", "_minScore", "_minIndx", "_cscAdder",
@@ -260,6 +260,9 @@ class Kmeans(Module):
             centre.copy_(input[order[position(mersenne.random(choices), len(order))]])
             distances = torch.minimum(distances, (input - centre).square().sum(1))
             order, choices = distances.argsort(descending=True), max(math.ceil((1 - self.p) * len(input)), 1)
+
+    def before_type(self) -> None:
+        self.clearState()
 
     def clearState(self) -> Any:
         """Remove the scratch fields only; as in Torch7, nothing is returned."""

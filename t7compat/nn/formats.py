@@ -84,11 +84,9 @@ class OneHot(Cast):
         if wrong.numel():
             raise InputError(f"expected indices from 1 to {self.outputSize}, got {wrong[0].item()}")
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            for name in self.scratch:
-                vars(self).pop(name, None)
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        for name in self.scratch:
+            vars(self).pop(name, None)
 
 
 def rearranged(x: Tensor, before: str, after: str) -> Tensor:
@@ -153,7 +151,5 @@ class Convert(Cast, Container):
         if input.dim() < self.nInputDim and self.nOutputDim == 1:
             raise InputError(f"expected a batch ({self.inputShape}), got {describe(input)}")
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            clear(self, *self.scratch)
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        clear(self, *self.scratch)

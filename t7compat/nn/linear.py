@@ -25,6 +25,14 @@ def spread(stdv: float | None, fan_in: int) -> float:
     return stdv * math.sqrt(3) if stdv else 1 / math.sqrt(fan_in)
 
 
+def draw(stdv: float | None, fan_in: int, *parameters: Tensor | None) -> None:
+    """Draw parameters anew, as a layer's `reset(stdv)` does; None stands for one that is not there."""
+    bound = spread(stdv, fan_in)
+    for parameter in parameters:
+        if parameter is not None:
+            mersenne.uniform_(parameter, -bound, bound)
+
+
 class Linear(Module):
     """y = W x + b.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)"""
 
@@ -58,10 +66,7 @@ class Linear(Module):
         return self
 
     def reset(self, stdv: float | None = None) -> Any:
-        bound = spread(stdv, self.weight.shape[1])
-        mersenne.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            mersenne.uniform_(self.bias, -bound, bound)
+        draw(stdv, self.weight.shape[1], self.weight, self.bias)
         return self
 
     def __str__(self) -> str:

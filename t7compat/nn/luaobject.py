@@ -25,8 +25,6 @@ class LuaObject:
     __version__ = 1
     # Whether instances have a field `_type`, the name of their tensor type
     keeps_type = False
-    # Whether `type` first empties what `clearState` does
-    clears_for_type = False
 
     def __init_subclass__(
         cls, *, typename: str | None = None, replaces: bool = False, **options: Any
@@ -84,14 +82,17 @@ class LuaObject:
             return False
 
         for value, fields in walk(self, enters):
-            if getattr(value, "clears_for_type", False):
-                value.clearState()
+            if isinstance(value, LuaObject):
+                value.before_type()
             for name, field in fields.items():
                 if isinstance(field, torch.Tensor):
                     fields[name] = converted(field, row, cache)
             if getattr(value, "keeps_type", False):
                 fields["_type"] = type
         return self
+
+    def before_type(self) -> None:
+        """Called before `type` converts the tensors: what it does not find is not converted."""
 
     def float(self) -> Any:
         """`type("torch.FloatTensor")`: 32-bit numbers on the CPU."""

@@ -342,6 +342,15 @@ class Module(Stepping, LuaObject):
         return Table(self, *[found for module in self.children() for found in module.listModules()])
 
 
+class TensorLayer(Module, typename=""):
+    """The base of layers that take a tensor of their own type, with one of `dims` dimensions (none: any)."""
+
+    dims: tuple[int, ...] = ()
+
+    def prepare(self, input: Any) -> None:
+        expect(input, *self.dims, like=self.output)
+
+
 def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
     return [value for value in values if value is not None]
 

@@ -10,36 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe, expect, window
+from t7compat.nn.shapes import describe, expect
+from t7compat.nn.windows import Sliding
 
 Tensor = torch.Tensor
 
 
-class Pooling(Module, typename=""):
-    """What the poolings have in common; `axes` are the dimensions of a plane."""
-
-    axes = ""
-
-    padT = padW = padH = 0
-    dilationT = dilationW = dilationH = 1
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """The size of the window, in the order of the dimensions, like the following."""
-        return window(self, "k")
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return window(self, "d")
-
-    @property
-    def paddings(self) -> tuple[int, ...]:
-        return window(self, "pad")
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        return window(self, "dilation")
+class Pooling(Sliding, typename=""):
+    """What the poolings have in common."""
 
     def prepare(self, input: Any) -> None:
         expect(input, len(self.axes) + 1, len(self.axes) + 2)
@@ -70,15 +48,30 @@ class Pooling(Module, typename=""):
         return f"{self.__typename__}({self._size_text()})"
 
 
+class RoundedPooling(Pooling, typename=""):
+    """The base of the poolings that may round the size of their output up."""
+
+    ceil_mode: Any = False
+
+    def ceil(self) -> Any:
+        """Round the size of the output up."""
+        self.ceil_mode = True
+        return self
+
+    def floor(self) -> Any:
+        """Round the size of the output down."""
+        self.ceil_mode = False
+        return self
+
+
 # The fields that have the sizes of a max pooling's input, without their first letter
 SIDES = {"T": "time", "H": "height", "W": "width"}
 
 
-class MaxPooling(Pooling, typename=""):
+class MaxPooling(RoundedPooling, typename=""):
     """The maximum of each window; `indices` keeps where it was."""
 
     scratch = ("indices",)
-    ceil_mode = False
     layer: type[torch.nn.Module]
 
     def __init__(self, **fields: Any) -> None:
@@ -105,16 +98,6 @@ class MaxPooling(Pooling, typename=""):
         vars(self).update((f"i{SIDES[axis]}", size) for axis, size in sides)
         if any(2 * pad > size for pad, size in zip(self.paddings, self.kernel, strict=True)):
             self.explain(input)
-
-    def ceil(self) -> Any:
-        """Round the size of the output up."""
-        self.ceil_mode = True
-        return self
-
-    def floor(self) -> Any:
-        """Round the size of the output down."""
-        self.ceil_mode = False
-        return self
 
 
 def outside(

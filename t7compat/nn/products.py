@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.linear import spread
+from t7compat.nn.linear import draw
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, expect_fit, expect_pair, like
 from t7compat.table import Table
@@ -57,10 +56,7 @@ class Bilinear(Module):
         super().accumulate(name, gradient, scale if name == "bias" else 1)
 
     def reset(self, stdv: float | None = None) -> Any:
-        bound = spread(stdv, self.weight.shape[1])
-        mersenne.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            mersenne.uniform_(self.bias, -bound, bound)
+        draw(stdv, self.weight.shape[1], self.weight, self.bias)
         return self
 
     def __str__(self) -> str:

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, ConcatTable, Sequential
-from t7compat.nn.module import Module
+from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import expect
 from t7compat.nn.shaping import Identity
 from t7compat.nn.tables import JoinTable
-from t7compat.nn.transfer import MulConstant, Native, Tensor, Transfer, flag
+from t7compat.nn.transfer import MulConstant, Native, Tensor, flag
 from t7compat.tensortypes import new_tensor
 
 
-class Abs(Transfer):
+class Abs(TensorLayer):
     """|x|, of slope 1 at 0.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class Abs(Transfer):
 # ---- between bounds
 
 
-class HardTanh(Transfer):
+class HardTanh(TensorLayer):
     """x, but at least min_val and at most max_val; of slope 0 at both.  any shape -> same shape"""
 
     min_val: float = -1
@@ -56,7 +56,7 @@ class Clamp(HardTanh):
         super().__init__(min_value, max_value)
 
 
-class ReLU6(Transfer):
+class ReLU6(TensorLayer):
     """x, but at least 0 and at most 6; of slope 0 at both.  any shape -> same shape"""
 
     def __init__(self, inplace: bool = False) -> None:
@@ -72,7 +72,7 @@ class ReLU6(Transfer):
 # ---- zero around zero
 
 
-class Shrink(Transfer, typename=""):
+class Shrink(TensorLayer, typename=""):
     """The base of the functions that are 0 from -lambda to lambda, in Python `lambda_`."""
 
     def __init__(self, lambda_: float = 0.5) -> None:
@@ -108,7 +108,7 @@ class SoftShrink(Shrink):
 # ---- rectifiers
 
 
-class Threshold(Transfer):
+class Threshold(TensorLayer):
     """x where it is above `threshold`, else `val`.  any shape -> same shape"""
 
     def __init__(self, threshold: float = 1e-6, value: float = 0, inplace: bool = False) -> None:
@@ -138,7 +138,7 @@ class ReLU(Threshold):
         return functools.partial(torch.nn.ReLU)
 
 
-class LeakyReLU(Transfer):
+class LeakyReLU(TensorLayer):
     """x where it is positive, else negval x.  any shape -> same shape
 
     As in Torch7, a boolean in the place of `negval` means 1/100, and says nothing about `inplace`.
@@ -187,7 +187,7 @@ class PReLU(Module):
         return functools.partial(torch.nn.PReLU, self.weight.numel())
 
 
-class RReLU(Transfer):
+class RReLU(TensorLayer):
     """x where it is positive, else r x.  any shape -> same shape
 
     In training each r is drawn between `lower` and `upper`, and `noise` keeps the slopes; in evaluation r is
@@ -220,7 +220,7 @@ class RReLU(Transfer):
         return f"{self.__typename__} (l:{self.lower:f}, u:{self.upper:f})"
 
 
-class ELU(Transfer):
+class ELU(TensorLayer):
     """x where it is positive, else alpha (exp(x) - 1).  any shape -> same shape
 
     Clevert et al., 2015.

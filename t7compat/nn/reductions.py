@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
-from t7compat.nn.shapes import axis, expect, like
+from t7compat.nn.module import TensorLayer
+from t7compat.nn.shapes import axis, like
 
 Tensor = torch.Tensor
 
 
-class Reduction(Module, typename=""):
+class Reduction(TensorLayer, typename=""):
     """The base of the reductions along a dimension.  (..., n, ...) -> (..., ...), or (n) -> (1)
 
     `nInputDims` is the number of dimensions of a sample: with one more, the dimension is counted from the
@@ -25,9 +25,6 @@ class Reduction(Module, typename=""):
 
     def __init__(self, dimension: int | None = 1, nInputDims: int | None = None, **fields: Any) -> None:
         super().__init__(dimension=1 if dimension is None else dimension, nInputDims=nInputDims, **fields)
-
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
 
 
 class Sum(Reduction):
@@ -74,10 +71,8 @@ class Extreme(Reduction, typename=""):
     def __init__(self, dimension: int | None = 1, nInputDims: int | None = None) -> None:
         super().__init__(dimension, nInputDims)
 
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            vars(self).pop("_indices", None)
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        vars(self).pop("_indices", None)
 
 
 class Max(Extreme):
@@ -100,12 +95,13 @@ class Min(Extreme):
         return output if input.dim() == 1 else output.squeeze(along)
 
 
-class Normalize(Module):
+class Normalize(TensorLayer):
     """x / (sum(|x|^p) + eps)^(1/p); for p = inf, x / (max(|x|) + eps).  (n) or (batch, n) -> same shape
 
     `norm` keeps what was divided by.  The slope of the norm is Torch7's, which is finite at 0 for p < 2 too.
     """
 
+    dims = 1, 2
     scratch = ("_output", "_indices", "_gradInput", "buffer", "norm", "normp", "cross")
 
     def __init__(self, p: float, eps: float | None = None) -> None:
@@ -132,13 +128,8 @@ class Normalize(Module):
         self.norm = norm.detach()
         return like(x / norm, input)
 
-    def prepare(self, input: Any) -> None:
-        expect(input, 1, 2, like=self.output)
-
-    def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
-        if type is not None:
-            vars(self).pop("_indices", None)
-        return super().type(type, tensorCache)
+    def before_type(self) -> None:
+        vars(self).pop("_indices", None)
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.p:{'d' if self.p % 1 == 0 else 'f'}})"

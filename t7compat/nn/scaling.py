@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 
-from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.gradients import gradient_name
-from t7compat.nn.linear import spread
+from t7compat.nn.linear import draw
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, like, sizes
 from t7compat.t7file.objects import LongStorage, Storage
@@ -45,8 +44,7 @@ class Add(Module):
             raise InputError(f"expected samples of {size} elements, got {describe(input)}")
 
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.bias.shape[0])
-        mersenne.uniform_(self.bias, -bound, bound)
+        draw(stdv, self.bias.shape[0], self.bias)
 
 
 class Mul(Module):
@@ -65,8 +63,7 @@ class Mul(Module):
         expect(input, like=self.weight)
 
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, 1)
-        mersenne.uniform_(self.weight, -bound, bound)
+        draw(stdv, 1, self.weight)
 
 
 def over(parameter: Tensor, input: Tensor) -> Tensor:
@@ -85,14 +82,15 @@ def over(parameter: Tensor, input: Tensor) -> Tensor:
 class Elementwise(Module, typename=""):
     """The base of layers with one parameter, which is expanded over the input as `over` says."""
 
-    clears_for_type = True
-
     def __init__(self, *size: int | Storage) -> None:
         shape = sizes(*size)
         (name,) = self.parameter_names
         tensors = {name: new_tensor(*shape), gradient_name(name): new_tensor(*shape)}
         super().__init__(size=LongStorage(shape), output=new_tensor(*shape), **tensors)
         self.reset()
+
+    def before_type(self) -> None:
+        self.clearState()
 
     def prepare(self, input: Any) -> None:
         expect(input, like=getattr(self, *self.parameter_names))
@@ -104,8 +102,7 @@ class Elementwise(Module, typename=""):
 
     def reset(self, stdv: float | None = None) -> None:
         parameter = getattr(self, *self.parameter_names)
-        bound = spread(stdv, parameter.numel())
-        mersenne.uniform_(parameter, -bound, bound)
+        draw(stdv, parameter.numel(), parameter)
 
 
 class CMul(Elementwise):

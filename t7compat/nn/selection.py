@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
+from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import (
     axis,
     describe,
@@ -25,7 +25,7 @@ from t7compat.tensortypes import new_tensor
 Tensor = torch.Tensor
 
 
-class Select(Module):
+class Select(TensorLayer):
     """The slice at `index` (from the end if negative) along a dimension.  (..., n, ...) -> (..., ...)"""
 
     def __init__(self, dimension: int, index: int) -> None:
@@ -36,7 +36,7 @@ class Select(Module):
         return input.select(along, position(self.index, input.shape[along])).contiguous()
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        super().prepare(input)
         if input.dim() < 2:
             raise InputError(f"expected a tensor of 2 dimensions or more, got {describe(input)}")
 

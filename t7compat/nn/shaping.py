@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
+from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import describe, expect, from_start, sizes
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table
@@ -58,14 +58,7 @@ class PrintSize(Module):
         print(f"{self.prefix}:{name}\n\t{text}")
 
 
-class Shaping(Module, typename=""):
-    """The base of layers that take a tensor of their own type."""
-
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
-
-
-class Contiguous(Shaping):
+class Contiguous(TensorLayer):
     """y = x, in compact memory.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -75,7 +68,7 @@ class Contiguous(Shaping):
         return functools.partial(torch.nn.Identity)
 
 
-class ZeroGrad(Shaping):
+class ZeroGrad(TensorLayer):
     """y = x, but no gradient goes back: gradInput is zeros.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -105,7 +98,7 @@ class Constant(Module):
         expect(input)
 
 
-class Reshape(Shaping):
+class Reshape(TensorLayer):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
     `batchMode` (the last argument) says whether the first dimension is a batch.  Without it, it is one unless
@@ -137,14 +130,23 @@ class Reshape(Shaping):
         return f"{self.__typename__}({'x'.join(map(str, self.size))})"
 
 
-class View(Shaping):
+class Sampled(TensorLayer, typename=""):
+    """The base of layers that can be told how many dimensions a sample has: with more, there is a batch."""
+
+    numInputDims: int | None = None
+
+    def setNumInputDims(self, numInputDims: int | None) -> Any:
+        """Say how many dimensions a sample has."""
+        self.numInputDims = numInputDims
+        return self
+
+
+class View(Sampled):
     """The elements in the given size.  (batch, ...) -> (batch, *size), or (...) -> (*size)
 
     One of the sizes may be -1: what is left for it.  `setNumInputDims(n)` says that a sample has n
     dimensions; without it, what is left over is the batch.
     """
-
-    numInputDims: int | None = None
 
     def __init__(self, *size: int | Storage) -> None:
         super().__init__()
@@ -158,11 +160,6 @@ class View(Shaping):
                 f"expected positive sizes, one of which may be -1, got {', '.join(map(str, shape))}"
             )
         self.size, self.numElements = LongStorage(shape), math.prod(n for n in shape if n >= 0)
-        return self
-
-    def setNumInputDims(self, numInputDims: int) -> Any:
-        """Say how many dimensions a sample has: more of them are a batch."""
-        self.numInputDims = numInputDims
         return self
 
     def compute(self, input: Tensor) -> Tensor:
@@ -186,7 +183,7 @@ class View(Shaping):
         return f"{self.__typename__}({', '.join(map(str, self.size))})"
 
 
-class Collapse(Shaping):
+class Collapse(TensorLayer):
     """Each sample, of nInputDim dimensions, as one row.  (batch, ...) -> (batch, n), or (...) -> (n)"""
 
     scratch = ("_input",)
@@ -201,14 +198,12 @@ class Collapse(Shaping):
         return functools.partial(torch.nn.Flatten)
 
 
-class Transpose(Shaping):
+class Transpose(Sampled):
     """Swaps pairs of dimensions, one pair after the other: `Transpose({1, 4}, {1, 3})`.
 
     After `setNumInputDims(n)` the dimensions are those of a sample of n dimensions, before which there may be
     more.
     """
-
-    numInputDims: int | None = None
 
     def __init__(self, *permutations: Any) -> None:
         super().__init__(permutations=Table.from_python(permutations))
@@ -220,13 +215,8 @@ class Transpose(Shaping):
             input = input.transpose(from_start(one + offset, dims), from_start(other + offset, dims))
         return input.contiguous()
 
-    def setNumInputDims(self, numInputDims: int | None) -> Any:
-        """Say how many dimensions a sample has."""
-        self.numInputDims = numInputDims
-        return self
 
-
-class Squeeze(Shaping):
+class Squeeze(Sampled):
     """Without the dimension `dim` if that is of size 1; without `dim`, all dimensions of size 1.
 
     `numInputDims` is the number of dimensions of a sample: with one more, the first is a batch, which stays,
@@ -234,7 +224,6 @@ class Squeeze(Shaping):
     """
 
     dim: int | None = None
-    numInputDims: int | None = None
 
     def __init__(self, dim: int | None = None, numInputDims: int | None = None) -> None:
         super().__init__(dim=dim, numInputDims=numInputDims)
@@ -253,20 +242,13 @@ class Squeeze(Shaping):
                 f"expected more than one element, or a dimension that stays, got {describe(input)}"
             )
 
-    def setNumInputDims(self, numInputDims: int | None) -> Any:
-        """Say how many dimensions a sample has."""
-        self.numInputDims = numInputDims
-        return self
 
-
-class Unsqueeze(Shaping):
+class Unsqueeze(Sampled):
     """With a new dimension of size 1 at `pos`.  (..., m, ...) -> (..., 1, m, ...)
 
     `numInputDims` is the number of dimensions of a sample, before which there may be more; without it, it is
     that of the first input.
     """
-
-    numInputDims: int | None = None
 
     def __init__(self, pos: int, numInputDims: int | None = None) -> None:
         super().__init__(pos=pos, numInputDims=numInputDims)
@@ -282,16 +264,11 @@ class Unsqueeze(Shaping):
         if input.dim() < self.numInputDims:
             raise InputError(f"expected samples of {self.numInputDims} dimensions, got {describe(input)}")
 
-    def setNumInputDims(self, numInputDims: int | None) -> Any:
-        """Say how many dimensions a sample has."""
-        self.numInputDims = numInputDims
-        return self
-
     def __str__(self) -> str:
         return f"{self.__typename__}(dim {self.pos})"
 
 
-class Replicate(Shaping):
+class Replicate(TensorLayer):
     """`nf` times the same, along a new dimension at `dim`.  (..., m, ...) -> (..., nf, m, ...)
 
     `ndim` is the number of dimensions of a sample: with more, the first is a batch, after which `dim` is
@@ -314,7 +291,7 @@ class Replicate(Shaping):
         return input.unsqueeze(along).expand(size)
 
 
-class Padding(Shaping):
+class Padding(TensorLayer):
     """|pad| slices full of `value` more along a dimension.  (..., n, ...) -> (..., n + |pad|, ...)
 
     They come before slice `index` if pad is negative, and after it, counted from the end, if it is positive.

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 
-from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.linear import spread
+from t7compat.nn.linear import draw
 from t7compat.nn.module import Module, clear
 from t7compat.nn.shapes import describe, expect, expect_fit, expect_table, one_based, zero_based
 from t7compat.nn.tape import Tape
@@ -162,9 +161,8 @@ class SparseLinear(Module):
         self.sparseUpdate = 0
 
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.weight.shape[1])
-        mersenne.uniform_(self.weight, -bound, bound)
-        mersenne.uniform_(self.bias, -bound, bound).mul_(0.000001)
+        draw(stdv, self.weight.shape[1], self.weight, self.bias)
+        self.bias.mul_(0.000001)
 
 
 def joined(input: Any) -> Entries:
@@ -349,9 +347,8 @@ class IndexLinear(Module):
         return Table(self.weight, self.bias), Table(self.running, self.gradBias)
 
     def reset(self, stdv: float | None = None) -> None:
-        bound = spread(stdv, self.weight.shape[1])
-        mersenne.uniform_(self.weight, -bound, bound)
-        mersenne.uniform_(self.bias, -bound, bound).mul_(0.000001)
+        draw(stdv, self.weight.shape[1], self.weight, self.bias)
+        self.bias.mul_(0.000001)
         self.weight[:, : self.normalize] = 0
 
     def clearState(self) -> Any:

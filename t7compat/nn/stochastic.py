@@ -9,7 +9,7 @@ import torch
 
 from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.module import Module, clear
+from t7compat.nn.module import TensorLayer, clear
 from t7compat.nn.shapes import expect, with_gradient
 from t7compat.tensortypes import new_tensor
 
@@ -25,7 +25,7 @@ def without_gradient(output: Tensor, layer: str) -> Tensor:
     return with_gradient(output, refuse)
 
 
-class Dropout(Module):
+class Dropout(TensorLayer):
     """Zeroes each element with probability p.  any shape -> same shape
 
     In training the others are multiplied by 1 / (1 - p).  Version 1 (`v1`) scales by 1 - p in evaluation
@@ -69,7 +69,7 @@ class Dropout(Module):
         return input if self.v2 or self.p == 0 else input * (1 - self.p)
 
     def prepare(self, input: Tensor) -> None:
-        expect(input, like=self.output)
+        super().prepare(input)
         if self.p > 0 and (self.train or self.stochastic_inference) and (self.flag or not self.lazy):
             shape = (1, *input.shape[1:]) if self.mono else input.shape
             self.noise = mersenne.bernoulli_(input.new_empty(shape), 1 - self.p)
@@ -105,7 +105,7 @@ class Dropout(Module):
         return f"{self.__typename__}({self.p:.1f}, {'lazy' if self.lazy else 'busy'})"
 
 
-class PlaneDropout(Module, typename=""):
+class PlaneDropout(TensorLayer, typename=""):
     """The base of the layers that zero whole planes; `axes` names the dimensions of one.
 
     Unlike Dropout, they multiply by 1 - p in evaluation, and by nothing in training.  With
@@ -115,6 +115,7 @@ class PlaneDropout(Module, typename=""):
     axes: str
     scratch = ("noise",)
     stochastic_inference = False
+    setp = Dropout.setp
 
     def __init__(self, p: float = 0.5, stochasticInference: bool = False) -> None:
         super().__init__(p=p, train=True, stochastic_inference=bool(stochasticInference), noise=new_tensor())
@@ -126,16 +127,12 @@ class PlaneDropout(Module, typename=""):
         return without_gradient(output, self.__typename__)
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        super().prepare(input)
         if self.train or self.stochastic_inference:
             inner = len(self.axes)
             expect(input, inner + 1, inner + 2)
             shape = (*input.shape[:-inner], *(1,) * inner)
             self.noise = mersenne.bernoulli_(input.new_empty(shape), 1 - self.p)
-
-    def setp(self, p: float) -> None:
-        """Choose another probability."""
-        self.p = p
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.p:f})"
@@ -153,7 +150,7 @@ class VolumetricDropout(PlaneDropout):
     axes = "THW"
 
 
-class WhiteNoise(Module):
+class WhiteNoise(TensorLayer):
     """x + a number of the normal distribution in training, x + mean in evaluation.  any shape -> same shape
 
     `noise` keeps the numbers.  There is no backward in evaluation.
@@ -168,7 +165,7 @@ class WhiteNoise(Module):
         return without_gradient(input + self.mean, self.__typename__)
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        super().prepare(input)
         if self.train is not False:
             self.noise = mersenne.normal_(torch.empty_like(input, requires_grad=False), self.mean, self.std)
 
@@ -180,7 +177,7 @@ class WhiteNoise(Module):
         return f"{self.__typename__} mean: {self.mean:f}, std: {self.std:f}"
 
 
-class GradientReversal(Module):
+class GradientReversal(TensorLayer):
     """x, whose gradient goes back times -lambda.  any shape -> same shape
 
     Ganin and Lempitsky, 2015.
@@ -201,9 +198,6 @@ class GradientReversal(Module):
         factor = -self.lambda_
         return with_gradient(input, lambda gradient: factor * gradient)
 
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
-
     def setLambda(self, lambda_: float) -> None:
         """Choose another factor."""
         vars(self)["lambda"] = lambda_
@@ -214,7 +208,7 @@ class GradientReversal(Module):
             self.setLambda(1)
 
 
-class L1Penalty(Module):
+class L1Penalty(TensorLayer):
     """x, whose gradient gets that of the penalty l1weight * sum |x| added.  any shape -> same shape
 
     With `sizeAverage` the penalty is divided by the number of elements.  Without `provideOutput` its gradient
@@ -231,6 +225,6 @@ class L1Penalty(Module):
         return with_gradient(input, lambda gradient: weight * input.sign())
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        super().prepare(input)
         count = input.numel() if self.sizeAverage else 1
         self.loss = self.l1weight / count * input.detach().norm(1).item()

@@ -9,18 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from t7compat.errors import InputError
-from t7compat.nn.module import Module
+from t7compat.nn.module import TensorLayer
 from t7compat.nn.shapes import axis, describe, expect, plane_axis, zero_based
 
 Tensor = torch.Tensor
 Native = functools.partial[Any]
-
-
-class Transfer(Module, typename=""):
-    """The base of the transfer functions: they take a tensor of their own type."""
-
-    def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
 
 
 def flag(inplace: bool | None) -> bool:
@@ -36,7 +29,7 @@ def flag(inplace: bool | None) -> bool:
 # ---- sigmoids
 
 
-class Sigmoid(Transfer):
+class Sigmoid(TensorLayer):
     """1 / (1 + exp(-x)).  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -46,7 +39,7 @@ class Sigmoid(Transfer):
         return functools.partial(torch.nn.Sigmoid)
 
 
-class LogSigmoid(Transfer):
+class LogSigmoid(TensorLayer):
     """log(1 / (1 + exp(-x))).  any shape -> same shape"""
 
     scratch = ("buffer",)
@@ -58,7 +51,7 @@ class LogSigmoid(Transfer):
         return functools.partial(torch.nn.LogSigmoid)
 
 
-class GatedLinearUnit(Transfer):
+class GatedLinearUnit(TensorLayer):
     """a / (1 + exp(-b)) for the halves a and b of dimension `dim`.  (..., 2 n, ...) -> (..., n, ...)
 
     `dim` counts from 1, the batch included; without it, the last one is halved.  Dauphin et al., 2016.
@@ -82,7 +75,7 @@ class GatedLinearUnit(Transfer):
         return functools.partial(torch.nn.GLU, dim if dim < 0 else zero_based(dim))
 
 
-class Tanh(Transfer):
+class Tanh(TensorLayer):
     """tanh x.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
@@ -92,7 +85,7 @@ class Tanh(Transfer):
         return functools.partial(torch.nn.Tanh)
 
 
-class TanhShrink(Transfer):
+class TanhShrink(TensorLayer):
     """x - tanh x.  any shape -> same shape"""
 
     def __init__(self) -> None:
@@ -105,7 +98,7 @@ class TanhShrink(Transfer):
         return functools.partial(torch.nn.Tanhshrink)
 
 
-class SoftSign(Transfer):
+class SoftSign(TensorLayer):
     """x / (1 + |x|).  any shape -> same shape"""
 
     scratch = ("temp", "tempgrad")
@@ -117,7 +110,7 @@ class SoftSign(Transfer):
         return functools.partial(torch.nn.Softsign)
 
 
-class SoftPlus(Transfer):
+class SoftPlus(TensorLayer):
     """log(1 + exp(beta x)) / beta; x where beta x is above `threshold`.  any shape -> same shape"""
 
     threshold: float = 20
@@ -135,21 +128,21 @@ class SoftPlus(Transfer):
 # ---- powers, logarithms, products and sums
 
 
-class Exp(Transfer):
+class Exp(TensorLayer):
     """exp x.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
         return torch.exp(input)
 
 
-class Log(Transfer):
+class Log(TensorLayer):
     """log x.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
         return torch.log(input)
 
 
-class Power(Transfer):
+class Power(TensorLayer):
     """x to the power `pow`.  any shape -> same shape"""
 
     def __init__(self, pow: float) -> None:
@@ -159,14 +152,14 @@ class Power(Transfer):
         return torch.pow(input, self.pow)
 
 
-class Square(Transfer):
+class Square(TensorLayer):
     """x^2.  any shape -> same shape"""
 
     def compute(self, input: Tensor) -> Tensor:
         return torch.square(input)
 
 
-class Sqrt(Transfer):
+class Sqrt(TensorLayer):
     """The square root of x, of slope 0 at 0.  any shape -> same shape
 
     As in Torch7, `eps` is kept but has no effect.
@@ -182,7 +175,7 @@ class Sqrt(Transfer):
         return torch.sqrt(input.masked_fill(zero, 1)).masked_fill(zero, 0)
 
 
-class AddConstant(Transfer):
+class AddConstant(TensorLayer):
     """x + c.  any shape -> same shape, or (n) and (batch, n) for a vector c of n elements"""
 
     def __init__(self, constant_scalar: float | Tensor, inplace: bool = False) -> None:
@@ -197,7 +190,7 @@ class AddConstant(Transfer):
             expect(input, 1, 2, size=len(self.constant_scalar), like=self.constant_scalar)
 
 
-class MulConstant(Transfer):
+class MulConstant(TensorLayer):
     """c x.  any shape -> same shape"""
 
     def __init__(self, constant_scalar: float, inplace: bool = False) -> None:
@@ -212,11 +205,10 @@ class MulConstant(Transfer):
 # ---- functions of columns
 
 
-class Columns(Module, typename=""):
+class Columns(TensorLayer, typename=""):
     """The base of the functions of columns.  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
 
-    def prepare(self, input: Any) -> None:
-        expect(input, 1, 2, 3, 4, like=self.output)
+    dims = 1, 2, 3, 4
 
 
 class SoftMax(Columns):

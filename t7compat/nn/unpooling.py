@@ -10,7 +10,7 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.pooling import SIDES, MaxPooling, SpatialMaxPooling, VolumetricMaxPooling, unpacked
-from t7compat.nn.shapes import describe, expect, window
+from t7compat.nn.shapes import describe, expect
 
 Tensor = torch.Tensor
 
@@ -19,10 +19,11 @@ class MaxUnpooling(Module, typename=""):
     """The inverse of a max pooling: each value where the maximum was, zeros elsewhere."""
 
     pooling_class: type[MaxPooling]
+    empty = MaxPooling.empty
 
     def __init__(self, poolingModule: MaxPooling) -> None:
         wanted = self.pooling_class
-        if type(poolingModule) is not wanted or window(poolingModule, "k") != window(poolingModule, "d"):
+        if type(poolingModule) is not wanted or poolingModule.kernel != poolingModule.strides:
             text = f"a {wanted.__typename__} with the stride of its window"
             raise InputError(f"{self.__typename__}: expected {text}, got {describe(poolingModule)}")
         super().__init__(pooling=poolingModule)
@@ -56,10 +57,6 @@ class MaxUnpooling(Module, typename=""):
     def explain(self, input: Any) -> None:
         raise InputError(f"expected a forward of {self.pooling} before, with an output of the input's size")
 
-    def empty(self) -> None:
-        """An old name of `clearState`."""
-        self.clearState()
-
     def __str__(self) -> str:
         return f"{self.__typename__} associated to {self.pooling}"
 
@@ -85,7 +82,7 @@ class VolumetricMaxUnpooling(MaxUnpooling):
     pooling_class = VolumetricMaxPooling
 
     def where(self, sides: tuple[int, ...]) -> Tensor:
-        return unpacked(self.indices.long(), sides, window(self.pooling, "d"), window(self.pooling, "pad"))
+        return unpacked(self.indices.long(), sides, self.pooling.strides, self.pooling.paddings)
 
     def take_places(self) -> None:
         super().take_places()
