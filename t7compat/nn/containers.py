@@ -40,6 +40,12 @@ class Container(Module):
         self.modules.insert(self._expected(module))
         return self
 
+    def extend(self, *modules: Module) -> Any:
+        """Append several modules."""
+        for module in modules:
+            self.add(module)
+        return self
+
     def _expected(self, module: Any) -> Module:
         if not isinstance(module, Module):
             raise InputError(f"{self.__typename__}: expected a module, got {describe(module)}")
