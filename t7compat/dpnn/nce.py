@@ -71,7 +71,6 @@ class NCEModule(Linear):
     drawn = ("sampleidx", "sampleprob", "_noiseidx", "_noiseprob", "_gradOutput", "_tgradOutput")
     dpnn_mediumEmpty = (*Module.dpnn_mediumEmpty, *drawn, "_weight", "_gradWeight")
     scratch = ("addBuffer", *drawn)
-    kept_as_they_are: tuple[str, ...] = ("unigrams", "aliasmultinomial")
     gradient_has_own_type = True
     bias: Any
     normalized: bool | None = None
@@ -93,8 +92,8 @@ class NCEModule(Linear):
     def fastNoise(self) -> None:
         """Prepare the draws of noise; needed again after a change of `unigrams`."""
         self.unigrams = self.unigrams / self.unigrams.sum()
-        self.aliasmultinomial: Any = AliasMultinomial(self.unigrams)
-        self.aliasmultinomial.dpnn_parameters = Table("J", "q")
+        self.aliasmultinomial = AliasMultinomial(self.unigrams)
+        vars(self.aliasmultinomial)["dpnn_parameters"] = Table("J", "q")
 
     def reset(self, stdv: float | None = None) -> Any:
         """Draw the weight anew; the bias becomes -log(outputSize), which suits Z = 1, or is drawn, too."""
@@ -168,13 +167,12 @@ class NCEModule(Linear):
         """As usual; the probabilities of the noise are left as they are."""
         if type is None:
             return super().type()
-        kept: dict[str, Any] = {
-            name: vars(self).pop(name) for name in self.kept_as_they_are if name in vars(self)
-        }
+        fields: Any = vars(self)
+        kept = {name: fields.pop(name) for name in ("unigrams", "aliasmultinomial") if name in fields}
         for name in (*self.drawn, "_metaidx", "_weight", "_gradWeight"):
-            vars(self).pop(name, None)
+            fields.pop(name, None)
         super().type(type, tensorCache)
-        vars(self).update(kept)
+        fields.update(kept)
         return self
 
 
