@@ -57,6 +57,7 @@ class Descent(Batching):
     momNesterov: bool | None = None
     momGradParams: Table | None = None
     dpnn_cinput: Tensor | None = None
+    dpnn_profile: bool | None = None
 
     def children(self) -> Iterable[Any]:
         """The modules in the field `modules`."""
@@ -192,6 +193,15 @@ class Descent(Batching):
         size = insize if isinstance(insize, int) else tuple(insize)
         numbers = mersenne.normal_(new_tensor(*(size if isinstance(size, tuple) else (size,))))
         return LongStorage(self.updateOutput(numbers).shape)
+
+    def profile(self) -> None:
+        """Have each Sequential and ParallelTable, of this module and below, print the times of its children.
+
+        Their passes are then one for each child, and not one through the whole network.
+        """
+        for module in self.children():
+            module.profile()
+        vars(self)["dpnn_profile"] = True
 
     def accept(self, visitor: Any) -> None:
         """Call `visitor.visit(self)`."""
