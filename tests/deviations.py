@@ -17,7 +17,7 @@ _KEEPS_TYPE = "not to be converted is what it is for"
 _ROUNDED = "it computes in 32 bits and gives 64, which would have to be exact; tested in test_nn_wrappers.py"
 _TO_ANOTHER_TYPE = "its gradInput has another type than its input, with which no graph can go on"
 
-_NAMED = "the case names arguments that are tensors or modules; tested in test_dpnn.py"
+_NAMED = "the case names arguments that are tensors or modules; tested in test_dpnn_layers.py"
 _OTHERS = "it keeps the type of the module that it rewards, which is part of a network"
 _NOISE = "the probabilities of the noise keep their type"
 _CONSTRUCTOR = "constructor_sets_the_fields_of_torch7"

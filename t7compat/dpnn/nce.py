@@ -70,9 +70,9 @@ class NCEModule(Linear):
     dpnn_parameters = (*Module.dpnn_parameters, "unigrams", "Z")
     drawn = ("sampleidx", "sampleprob", "_noiseidx", "_noiseprob", "_gradOutput", "_tgradOutput")
     dpnn_mediumEmpty = (*Module.dpnn_mediumEmpty, *drawn, "_weight", "_gradWeight")
-    scratch = ("addBuffer", *drawn)
     gradient_has_own_type = True
     bias: Any
+    sampleidx: Any = None
     normalized: bool | None = None
     logsoftmax: bool | None = None
 
@@ -160,8 +160,13 @@ class NCEModule(Linear):
     def clearState(self) -> Any:
         kept = map_leaves(lambda x: x.new_empty(0), Table(self.output, self.gradInput))
         super().clearState()
+        self._forget_draws()
         self.output, self.gradInput = kept
         return self
+
+    def _forget_draws(self, *others: str) -> None:
+        for name in (*self.drawn, *others):
+            vars(self).pop(name, None)
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
         """As usual; the probabilities of the noise are left as they are."""
@@ -169,8 +174,7 @@ class NCEModule(Linear):
             return super().type()
         fields: Any = vars(self)
         kept = {name: fields.pop(name) for name in ("unigrams", "aliasmultinomial") if name in fields}
-        for name in (*self.drawn, "_metaidx", "_weight", "_gradWeight"):
-            fields.pop(name, None)
+        self._forget_draws("_metaidx", "_weight", "_gradWeight")
         super().type(type, tensorCache)
         fields.update(kept)
         return self

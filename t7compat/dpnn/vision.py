@@ -69,7 +69,8 @@ class SpatialGlimpse(Module):
     """
 
     def __init__(self, size: Any, depth: int | None = 3, scale: float | None = 2) -> None:
-        height, width, *_ = Table.from_python([size, size]) if isinstance(size, int | float) else size
+        table = Table.from_python(size)
+        height, width = (table[1], table[2]) if isinstance(table, Table) else (size, size)
         depth, scale = 3 if depth is None else depth, 2 if scale is None else scale
         for name, value in (("height", height), ("width", width), ("depth", depth), ("scale", scale)):
             expect_number(f"nn.SpatialGlimpse: {name}", value)

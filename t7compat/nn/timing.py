@@ -36,6 +36,6 @@ class Timed:
 
 
 def _now() -> float:
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
