@@ -72,6 +72,7 @@ class NCEModule(Linear):
     dpnn_mediumEmpty = (*Module.dpnn_mediumEmpty, *drawn, "_weight", "_gradWeight")
     gradient_has_own_type = True
     bias: Any
+    batchnoise: bool | None = None  # files from before there was the choice
     sampleidx: Any = None
     normalized: bool | None = None
     logsoftmax: bool | None = None

@@ -107,7 +107,7 @@ class VRClassReward(ClassReward):
         return prediction, baseline
 
     def right(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return one_based(prediction.argmax(1)) == target.long()
+        return one_based(prediction.argmax(1)) == target.to(prediction.device).long()
 
 
 class BinaryClassReward(ClassReward):
