@@ -64,6 +64,63 @@ class WhiteNoise(nn.Module):
         return input + self.mean + (torch.randn_like(input) * self.std if self.training else 0)
 
 
+class TotalDropout(nn.Module):
+    """All zeros with probability p in training."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input * input.new_empty(()).bernoulli_(1 - self.p) if self.training else input
+
+
+class Middle(nn.Module):
+    """The middle of images, of a given size."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, input: Tensor) -> Tensor:
+        top = max((input.shape[-2] - self.height + 1) // 2 - 1, 0)
+        left = max((input.shape[-1] - self.width + 1) // 2 - 1, 0)
+        return input[..., top : top + self.height, left : left + self.width]
+
+
+class First(nn.Module):
+    """The first of several inputs."""
+
+    def forward(self, input: Any) -> Any:
+        return input[0]
+
+
+class GammaMean(nn.Module):
+    """The means of gamma distributions, from their shape and scale (None: the input has both)."""
+
+    def __init__(self, scale: float | None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, input: Any) -> Tensor:
+        return input[0] * input[1] if self.scale is None else input * self.scale
+
+
+class NormalizedClasses(nn.Linear):
+    """The probabilities of classes, or their logarithms, of a layer trained by noise contrastive estimation.
+
+    Its input is a tuple, of which the first entry counts.
+    """
+
+    def __init__(self, inputs: int, outputs: int, logarithms: bool) -> None:
+        super().__init__(inputs, outputs)
+        self.logarithms = logarithms
+
+    def forward(self, input: Any) -> Tensor:
+        scores = super().forward(input[0])
+        return F.log_softmax(scores, 1) if self.logarithms else F.softmax(scores, 1)
+
+
 class InType(nn.Sequential):
     """Layers that work in another type ("float32") than those around them ("float64"); None: as it comes."""
 

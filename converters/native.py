@@ -21,6 +21,7 @@ from converters.lift import lifted
 from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
+from t7compat.nn.containers import Container
 from t7compat.nn.module import Module
 from t7compat.table import Table, to_tuples
 
@@ -151,7 +152,8 @@ class Plan:
     def children(self, module: Any, path: str, rule: Rule | None = None) -> tuple[Layer, ...]:
         """The layers of the modules inside a module."""
         modules = getattr(module, "__dict__", {}).get("modules")
-        if not isinstance(modules, Table):
+        alone = isinstance(module, Module) and not isinstance(module, Container)  # it computes by itself
+        if alone or not isinstance(modules, Table):
             return ()
         return tuple(self.layer(child, below(path, i), rule) for i, child in enumerate(modules, 1))
 

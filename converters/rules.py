@@ -7,9 +7,16 @@ import functools
 import torch
 
 from converters import emitted
+from converters.lift import plain
 from converters.native import Layer, Plan, layer_of, native_form
 from converters.text import Unconvertible
+from t7compat.dpnn.augmentation import ColorTransform, SpatialRegionDropout, SpatialUniformCrop
+from t7compat.dpnn.misc import TotalDropout
+from t7compat.dpnn.nce import NCEModule
+from t7compat.dpnn.reinforce import Reinforce, ReinforceGamma, ReinforceNormal
+from t7compat.nested import type_name
 from t7compat.nn.adaptive_pooling import FractionalMaxPooling
+from t7compat.nn.module import Module
 from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
 from t7compat.nn.unpooling import MaxUnpooling
@@ -63,6 +70,44 @@ def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Laye
     if make is None:
         raise Unconvertible("a class derived from it has no torch.nn form")
     return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+
+
+@layer_of.register
+def _total_dropout(module: TotalDropout, plan: Plan, path: str) -> Layer:
+    return Layer(functools.partial(emitted.TotalDropout, module.p), module, path)
+
+
+@layer_of.register(ColorTransform)
+@layer_of.register(SpatialRegionDropout)
+def _only_in_training(module: Module, plan: Plan, path: str) -> Layer:
+    plan.notes.append(f"{path}: {type_name(module)} changes images at random in training only: left out")
+    return Layer(functools.partial(torch.nn.Identity), module, path)
+
+
+@layer_of.register
+def _crop(module: SpatialUniformCrop, plan: Plan, path: str) -> Layer:
+    plan.notes.append(f"{path}: {type_name(module)} takes the middle, also in training")
+    return Layer(functools.partial(emitted.Middle, module.oheight, module.owidth), module, path)
+
+
+@layer_of.register
+def _sample(module: Reinforce, plan: Plan, path: str) -> Layer:
+    if module.stochastic:
+        raise Unconvertible("it draws in evaluation, too")
+    plan.notes.append(f"{path}: {type_name(module)} gives its estimate, also in training: no REINFORCE")
+    if isinstance(module, ReinforceGamma):
+        return Layer(functools.partial(emitted.GammaMean, plain(module.scale, "its scale")), module, path)
+    alone = isinstance(module, ReinforceNormal) and module.stdev is None
+    return Layer(functools.partial(emitted.First if alone else torch.nn.Identity), module, path)
+
+
+@layer_of.register
+def _normalized(module: NCEModule, plan: Plan, path: str) -> Layer:
+    if not module.normalized:
+        raise Unconvertible("it draws noise in evaluation, too, unless `normalized` is set")
+    outputs, inputs = module.weight.shape
+    make = functools.partial(emitted.NormalizedClasses, inputs, outputs, bool(module.logsoftmax))
+    return Layer(make, module, path, (), module.native_state())
 
 
 @layer_of.register

@@ -96,6 +96,11 @@ class Generator:
         """Write the state to a .t7 file."""
         file.writeByte(self.getRNGState())
 
+    @property
+    def bits(self) -> np.random.MT19937:
+        """The stream of whole numbers, for distributions of numpy's; another object after each seed."""
+        return self._twister
+
     def _restore(self, state: Array) -> None:
         self._state = state  # as at the start of the stream, but the normal numbers are kept up to date
         self._twister = np.random.MT19937(0)

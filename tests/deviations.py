@@ -17,7 +17,24 @@ _KEEPS_TYPE = "not to be converted is what it is for"
 _ROUNDED = "it computes in 32 bits and gives 64, which would have to be exact; tested in test_nn_wrappers.py"
 _TO_ANOTHER_TYPE = "its gradInput has another type than its input, with which no graph can go on"
 
+_NAMED = "the case names arguments that are tensors or modules; tested in test_dpnn_layers.py"
+_OTHERS = "it keeps the type of the module that it rewards, which is part of a network"
+_NOISE = "the probabilities of the noise keep their type"
+_CONSTRUCTOR = "constructor_sets_the_fields_of_torch7"
+
 DEVIATIONS: dict[str, str] = {
+    f"dpnn/Inception:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/NCEModule:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/PCAColorTransform:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/ReinforceNormal/full_stdev:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/ReinforceNormal/tensor_stdev:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/SimpleColorTransform:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/SpatialFeatNormalization:{_CONSTRUCTOR}": _NAMED,
+    f"dpnn/SpatialRegionDropout/online:{_CONSTRUCTOR}": "the case does not show its argument",
+    "dpnn/BinaryClassReward:single_precision": _OTHERS,
+    "dpnn/VRClassReward:single_precision": _OTHERS,
+    "dpnn/NCEModule/evaluate_logsoftmax:single_precision": _NOISE,
+    "dpnn/NCEModule/evaluate_softmax:single_precision": _NOISE,
     "nn/BCECriterion/saturated:slope_of_a_loss": "its input is at the end of the range",
     "nn/Container:slope": _NO_FUNCTION,
     "nn/DontCast/castin_castout:slope": "it computes in 32 bits",
@@ -84,4 +101,8 @@ UNCONVERTIBLE: dict[str, str] = {
     "nn.SpatialMaxUnpooling": "alone, without the pooling to which it belongs",
     "nn.VolumetricMaxUnpooling": "alone, without the pooling to which it belongs",
     "nn.gModule": "graphs are not written yet",
+    "nn.NCEModule": "it draws noise in evaluation, too, unless `normalized` is set",
+    "nn.ReinforceBernoulli": "it draws in evaluation, too",
+    "nn.ReinforceCategorical": "it draws in evaluation, too",
+    "nn.ReinforceNormal": "it draws in evaluation, too",
 }

@@ -33,7 +33,7 @@ def convertible(case: Case) -> bool:
 
 
 golden = pytest.mark.parametrize(
-    "case", [case for area in ("nn", "rnn") for case in cases(area) if convertible(case)], ids=str
+    "case", [case for area in ("nn", "rnn", "dpnn") for case in cases(area) if convertible(case)], ids=str
 )
 
 
@@ -110,7 +110,7 @@ def test_written_source_gives_the_output_of_torch7(case: Case) -> None:
 
 def test_written_source_is_formatted(tmp_path: Path) -> None:
     for number, case in enumerate(
-        case for area in ("nn", "rnn") for case in cases(area) if convertible(case)
+        case for area in ("nn", "rnn", "dpnn") for case in cases(area) if convertible(case)
     ):
         module, _, _ = prepared(case)
         (tmp_path / f"case{number}.py").write_text(source("written", ABOUT, as_network(Plan(module))))

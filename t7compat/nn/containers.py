@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,6 +15,7 @@ from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, centered, describe, expect_joinable, expect_table
 from t7compat.nn.tape import Tape, fork, label
+from t7compat.nn.timing import Timed
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -30,6 +31,7 @@ class Container(Module):
     """
 
     shares_input = False
+    tells_times = False  # whether it prints how long its children take, after a call of `profile`
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
@@ -38,6 +40,12 @@ class Container(Module):
     def add(self, module: Module) -> Any:
         """Append a module."""
         self.modules.insert(self._expected(module))
+        return self
+
+    def extend(self, *modules: Module) -> Any:
+        """Append several modules."""
+        for module in modules:
+            self.add(module)
         return self
 
     def _expected(self, module: Any) -> Module:
@@ -60,6 +68,8 @@ class Container(Module):
     def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
         try:
             input = fork(input) if self.shares_input else input
+            if self.dpnn_profile and self.tells_times:
+                return tape.call(cast(Module, Timed(module)), input, True)
             return tape.call(module, input, tape.is_replay or module.is_opaque())
         except InputError as error:
             which = "" if error.place else f" ({label(module)})"
@@ -122,6 +132,8 @@ class Container(Module):
 
 class Sequential(Container):
     """Each module works on the output of the one before."""
+
+    tells_times = True
 
     def compute(self, input: Any, *children: Child) -> Any:
         for child in children:
@@ -272,6 +284,7 @@ class Parallel(Container):
 class ParallelTable(Container):
     """Module i works on entry i of the input; the output is the table of their outputs."""
 
+    tells_times = True
     __str__ = branches_text
 
     def __init__(self) -> None:

@@ -146,17 +146,24 @@ class PlaneConvolution(Convolution, typename=""):
         super().upgrade(version)
 
 
+# As dpnn spells the names
+PLANE_SCRATCH = (*PlaneConvolution.dpnn_mediumEmpty, "finput", "fgradinput", "_input", "_gradOutput")
+
+
 class SpatialConvolution(PlaneConvolution):
     """2-D convolution.  (nInputPlane, h, w) or (batch, nInputPlane, h, w) -> (..., nOutputPlane, h', w')
 
     with h' = floor((h + 2 padH - kH) / dH) + 1, and w' likewise.
     """
 
+    dpnn_mediumEmpty = PLANE_SCRATCH
+
 
 class SpatialConvolutionMM(PlaneConvolution):
     """SpatialConvolution whose weight is a matrix, with a row for each output plane.  Same shapes."""
 
     flat = True
+    dpnn_mediumEmpty = PLANE_SCRATCH
 
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight = weight.view(-1, self.nInputPlane, *self.kernel)

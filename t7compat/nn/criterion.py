@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nn.descent import Batching
 from t7compat.nn.gradients import same
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.shapes import FAULTS, describe, expect, expect_classes, expect_fit, refuse
@@ -37,7 +38,7 @@ class Recorded(NamedTuple):
         return map_leaves(lambda leaf: _gradient(gradients.get(id(leaf)), leaf), self.input)
 
 
-class Criterion(LuaObject):
+class Criterion(Batching, LuaObject):
     """The base of all losses.
 
     `forward(input, target)` gives a number, `backward(input, target)` its gradient.  A class gives

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from t7compat import mersenne
 from t7compat.errors import InputError
+from t7compat.nn.descent import limit_norms
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import expect, zero_based
 from t7compat.tensortypes import convert, new_tensor, parse
@@ -86,6 +87,11 @@ class LookupTable(Module):
         """Divide the gradient of a row by the number of times it occurs in the input."""
         self.shouldScaleGradByFreq = True
         return self
+
+    def maxParamNorm(self, maxOutNorm: float | None = None, maxInNorm: float | None = None) -> None:
+        """Limit the norm of the columns, also to `maxInNorm` if that alone is given, then of the rows."""
+        limit_norms(self.weight, 1, self.maxOutNorm or maxOutNorm or self.maxInNorm or maxInNorm)
+        limit_norms(self.weight, 0, maxInNorm)
 
     def reset(self, stdv: float | None = None) -> None:
         mersenne.normal_(self.weight, 0, stdv or 1)

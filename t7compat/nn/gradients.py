@@ -26,9 +26,10 @@ def gradient_name(name: str) -> str:
 
 
 def gradient_of(module: Module, name: str) -> Tensor:
-    """Where the gradient of a parameter accumulates; a module that lacks the tensor gets it."""
+    """Where the gradient of a parameter accumulates; a module that lacks it, or has it empty, gets it."""
     fields, field = vars(module), gradient_name(name)
-    if fields.get(field) is None:
+    found = fields.get(field)
+    if found is None or found.numel() == 0:  # files of nn.Serial may have gradients without elements
         fields[field] = torch.zeros_like(fields[name])
     tensor: Tensor = fields[field]
     return tensor

@@ -59,7 +59,7 @@ class Linear(Module):
     def prepare(self, input: Any) -> None:
         expect(input, 1, 2, size=self.weight.shape[1])
 
-    def noBias(self) -> Any:
+    def noBias(self: Any) -> Any:
         """Remove the bias."""
         for name in ("bias", "gradBias"):
             vars(self).pop(name, None)

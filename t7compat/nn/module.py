@@ -16,9 +16,11 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nested import copy_graph, type_name, walk
+from t7compat.nn.descent import Descent
 from t7compat.nn.flatten import flatten
 from t7compat.nn.gradients import add_all, gradient_name, same
 from t7compat.nn.luaobject import LuaObject
+from t7compat.nn.serializing import Serializing
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.stepping import Stepping
 from t7compat.nn.tape import Tape
@@ -28,7 +30,7 @@ from t7compat.tensortypes import alias, default_type, new_tensor
 PROTOCOL = ("updateOutput", "updateGradInput", "accGradParameters", "accUpdateGradParameters", "backward")
 
 
-class Module(Stepping, LuaObject):
+class Module(Stepping, Descent, Serializing, LuaObject):
     """The base of all layers.
 
     A class gives `compute`, a pure function of the input and of the parameters named in `parameter_names`;

@@ -40,6 +40,10 @@ class BatchNormalization(Module):
     __version__ = 2
     nDim = 2
     dpnn_parameters = ("weight", "bias", "running_mean", "running_var")
+    dpnn_mediumEmpty = (
+        *Module.dpnn_mediumEmpty,
+        *("buffer", "buffer2", "centered", "std", "normalized", "output", "gradInput"),
+    )
     parameter_names = ("weight", "bias")
     scratch = (
         "save_mean", "save_std", "buffer", "buffer2", "centered", "std", "normalized", "_input", "_gradOutput"

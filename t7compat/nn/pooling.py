@@ -168,6 +168,7 @@ class SpatialMaxPooling(MaxPooling):
 
     axes = "HW"
     layer = torch.nn.MaxPool2d
+    dpnn_mediumEmpty = (*MaxPooling.dpnn_mediumEmpty, "indices")
 
     def __init__(
         self, kW: int, kH: int, dW: int | None = None, dH: int | None = None, padW: int = 0, padH: int = 0

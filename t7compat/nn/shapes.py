@@ -98,6 +98,11 @@ def centered(x: torch.Tensor, size: Sequence[int], joined: int) -> torch.Tensor:
     return torch.nn.functional.pad(x, padding) if any(padding) else x
 
 
+def batch_of_one(sample: torch.Tensor, dimension: int = 1) -> torch.Tensor:
+    """A sample as a batch, whose Lua `dimension` is that of the samples."""
+    return sample.unsqueeze(axis(dimension, sample.dim() + 1))
+
+
 # ---- used by constructors
 
 
@@ -153,6 +158,13 @@ def expect(
         along = "" if at == -1 else f" in dimension {at + 1 if at >= 0 else at}"
         count = "" if size is None else f"with {size} element{'s'[: size != 1]}{along}"
         raise InputError(f"expected a {' '.join(filter(None, (shape, kind, count)))}, got {describe(input)}")
+
+
+def expect_number(name: str, value: Any) -> float:
+    """The value, if it is a number; else raise InputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name}: expected a number, got {describe(value)}")
+    return value
 
 
 def expect_fit(name: str, value: Any, other: torch.Tensor) -> None:

@@ -72,7 +72,7 @@ class SparseLinear(Module):
     parameter_names = ("weight", "bias")
     scratch = ("lastInput", "formatted_input")
     is_sparse = True
-    weightDecay: float = 0
+    weightDecay: float = 0  # type: ignore[assignment]  # in Lua, too, it hides the method
     doGradInput = False
     lastInput: Tensor | None = None
     sparseUpdate = 0  # 0: nothing is accumulated, 1: the gradient for lastInput, 2: those for more
@@ -194,7 +194,7 @@ class IndexLinear(Module):
     parameter_names = ("weight", "bias")
     is_sparse = True
     normalize = 0  # the number of columns before those of the outputs
-    weightDecay: float = 0
+    weightDecay: float = 0  # type: ignore[assignment]  # in Lua, too, it hides the method
     isFlat = False
     noBatch = False
     sizes: Tensor | None = None

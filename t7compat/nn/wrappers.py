@@ -132,8 +132,8 @@ class DontCast(Decorator):
     network; the module works in `moduleType`.
     """
 
-    __slots__ = ("outside",)
-    outside: str | None  # type of the gradInput
+    __slots__ = ("outer",)
+    outer: str | None  # type of the gradInput
     castin: bool | None = None
     castout: bool | None = None
     moduleType: str | None = None
@@ -156,7 +156,7 @@ class DontCast(Decorator):
         return cast(output, first_type(self.output)) if self.castout else output
 
     def trace(self, tape: Tape, input: Any) -> Any:
-        self.outside = first_type(self.gradInput)
+        self.outer = first_type(self.gradInput)
         return super().trace(tape, input)
 
     @property
@@ -165,7 +165,7 @@ class DontCast(Decorator):
 
     def passed_back(self) -> None:
         if self.castin:
-            self.gradInput = map_leaves(lambda x: x, cast(self.gradInput, self.outside))
+            self.gradInput = map_leaves(lambda x: x, cast(self.gradInput, self.outer))
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
         """Convert what is given to others, but not the module."""
