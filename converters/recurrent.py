@@ -26,7 +26,8 @@ from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
 from t7compat.nn.scaling import CMul
 from t7compat.rnn.cells import LSTM, FastLSTM
-from t7compat.rnn.recurrent import AbstractRecurrent, Cell, Recursor
+from t7compat.rnn.hidden import Cell
+from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
 from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
 
 Tensor = torch.Tensor

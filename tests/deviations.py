@@ -4,7 +4,6 @@ The keys are "area/file/case" for all checks of a case, "area/file/case:check" f
 "area/file:check" for one check of all cases.
 """
 
-_LATER = "in Torch7 the gradient of masked samples reaches the last layer inside; here only a lone layer"
 _OLD_FIELDS = "old fields get their new form, of which the text is, when a file is loaded, not at a forward"
 _DROPOUT = "the fourth argument of Dropout has another meaning in rnn than in nn; here it has that of nn"
 _BY_HAND = "written by hand: Torch7 itself would save it with other bytes, as we do"
@@ -66,8 +65,6 @@ DEVIATIONS: dict[str, str] = {
     "rnn/Dropout/v1:constructor_sets_the_fields_of_torch7": _DROPOUT,
     "rnn/Dropout/lazy_steps:rounds": "its second round draws masks without a seed: they depend on what the "
     "generator script drew in between",
-    "rnn/MaskZero/table_output": _LATER,
-    "rnn/MaskZero/two_dims": _LATER,
     "rnn/Sequencer/nested_sequencer:rounds": "in Torch7 the second outer step overwrites the output tensors "
     "of the first one, which share their memory with it",
 }

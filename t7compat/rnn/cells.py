@@ -29,7 +29,7 @@ from t7compat.nn.tables import (
 )
 from t7compat.nn.transfer import Sigmoid, Tanh
 from t7compat.rnn.misc import SAdd
-from t7compat.rnn.recurrent import Cell
+from t7compat.rnn.hidden import Cell
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -76,26 +76,36 @@ def gate_products(cell: Any, gates: int) -> tuple[Module, Module]:
     return x, h
 
 
-def expect_input(cell: Cell, input: Any) -> None:
-    """Raise InputError unless a cell can take this input."""
-    try:
-        if cell.recurrentModule is None:
-            raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
-        expect(input, 1, 2, size=cell.inputSize, like=cell.zeroTensor)
-    except InputError as error:
-        error.within(str(cell))
-        raise
+class Gated(Cell, typename=""):
+    """The base of cells on vectors, whose network `buildModel` makes; p is that of its dropout."""
+
+    def __init__(self, inputSize: int, outputSize: int, rho: int | None, p: Any, mono: Any) -> None:
+        super().__init__(rho or 9999)
+        self.p, self.mono = p or 0, bool(mono)
+        self.inputSize, self.outputSize = inputSize, outputSize
+        self.take_step_module(self.buildModel())
+        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+
+    def buildModel(self) -> Module:
+        """The network of one step."""
+        raise NotImplementedError
+
+    def set_zeros(self, input: Tensor) -> None:
+        self.zeroTensor = self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
+
+    def updateOutput(self, input: Tensor) -> Tensor:
+        try:
+            if self.recurrentModule is None:
+                raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
+            expect(input, 1, 2, size=self.inputSize, like=self.zeroTensor)
+        except InputError as error:
+            error.within(str(self))
+            raise
+        output: Tensor = super().updateOutput(input)
+        return output
 
 
-def parts(state: Any, count: int) -> list[Any]:
-    """The parts of a hidden state given as a table or list."""
-    state = Table.from_python(state)
-    if not isinstance(state, Table) or len(state) < count:
-        raise InputError(f"expected a hidden state of {count} parts, got {describe(state)}")
-    return list(state.unpack(1, count))
-
-
-class LSTM(Cell):
+class LSTM(Gated):
     """Long short-term memory with peepholes.
 
     (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
@@ -117,13 +127,8 @@ class LSTM(Cell):
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
         cell2gate: bool | None = True, p: float | None = 0, mono: bool | None = False,
     ) -> None:  # fmt: skip
-        super().__init__(rho or 9999)
-        self.p, self.mono = p or 0, bool(mono)
-        self.inputSize, self.outputSize = inputSize, outputSize or inputSize
         self.cell2gate = cell2gate is None or bool(cell2gate)
-        self.recurrentModule = self.buildModel()
-        self.modules, self.sharedClones = Table(self.recurrentModule), Table(self.recurrentModule)
-        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+        super().__init__(inputSize, outputSize or inputSize, rho, p, mono)
 
     # ---- the network of one step, {x, h, c} -> {h', c'}
 
@@ -177,32 +182,10 @@ class LSTM(Cell):
 
     # ---- forward and backward
 
-    def initial_state(self, input: Tensor) -> Tensor:
-        return self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
-
     def updateOutput(self, input: Tensor) -> Tensor:
-        expect_input(self, input)
-        output: Tensor = super().updateOutput(input)
+        output = super().updateOutput(input)
         self.cell = self.cells[self.step - 1]
         return output
-
-    # ---- hidden state: {output, cell}
-
-    def getHiddenState(self, step: int | None = None, input: Tensor | None = None) -> Table:
-        """The output and cell of a step (by default the last one); for 0, what comes before the first."""
-        return Table(*self.state_after(step, input))
-
-    def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
-        """Replace the output and cell of a step (0: before the first one)."""
-        self.set_state_after(step, parts(hiddenState, 2))
-
-    def getGradHiddenState(self, step: int | None = None) -> Table:
-        """The gradients with respect to the output and cell of a step that come from later steps."""
-        return Table(*self.gradient_after(step))
-
-    def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
-        """Replace the gradients with respect to the output and cell of a step."""
-        self.set_gradient_after(step, parts(gradHiddenState, 2))
 
     # ---- state
 
@@ -213,13 +196,8 @@ class LSTM(Cell):
         return super().type(type, tensorCache)
 
     def clearState(self) -> Any:
-        for name in (
-            "zeroTensor",
-            "userPrevOutput",
-            "userPrevCell",
-            "userGradPrevOutput",
-            "userGradPrevCell",
-        ):
+        user = ("userPrevOutput", "userPrevCell", "userGradPrevOutput", "userGradPrevCell")
+        for name in ("zeroTensor", *user):
             if vars(self).get(name) is not None:
                 vars(self)[name] = vars(self)[name].new_empty(0)
         return super().clearState()
@@ -260,7 +238,7 @@ class FastLSTM(LSTM):
         )
 
 
-class GRU(Cell):
+class GRU(Gated):
     """Gated recurrent unit.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
 
         r, z = sigmoid(W x + U h + b)     g = tanh(W x + U (r * h) + b)     h' = (1 - z) * g + z * h
@@ -272,12 +250,7 @@ class GRU(Cell):
         self, inputSize: int, outputSize: int, rho: int | None = None,
         p: float | None = 0, mono: bool | None = False,
     ) -> None:  # fmt: skip
-        super().__init__(rho or 9999)
-        self.p, self.mono = p or 0, bool(mono)
-        self.inputSize, self.outputSize = inputSize, outputSize
-        self.recurrentModule = self.buildModel()
-        self.modules, self.sharedClones = Table(self.recurrentModule), Table(self.recurrentModule)
-        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+        super().__init__(inputSize, outputSize, rho, p, mono)
 
     def buildModel(self) -> Module:
         """{x, h} -> h'"""
@@ -304,29 +277,6 @@ class GRU(Cell):
             FlattenTable(),  # {x, h, r, z, h}
             chain(each(new, kept), CAddTable()),
         )
-
-    def initial_state(self, input: Tensor) -> Tensor:
-        return self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
-
-    def updateOutput(self, input: Tensor) -> Tensor:
-        expect_input(self, input)
-        return super().updateOutput(input)
-
-    def getHiddenState(self, step: int | None = None, input: Tensor | None = None) -> Tensor:
-        """The output of a step (by default the last one); for step 0, what comes before the first."""
-        return self.state_after(step, input)[0]
-
-    def setHiddenState(self, step: int | None, hiddenState: Tensor) -> None:
-        """Replace the output of a step (0: before the first one)."""
-        self.set_state_after(step, [hiddenState])
-
-    def getGradHiddenState(self, step: int | None = None) -> Tensor:
-        """The gradient with respect to the output of a step that comes from later steps."""
-        return self.gradient_after(step)[0]
-
-    def setGradHiddenState(self, step: int | None, gradHiddenState: Tensor) -> None:
-        """Replace the gradient with respect to the output of a step."""
-        self.set_gradient_after(step, [gradHiddenState])
 
     def migrate(self, params: Table) -> None:
         """Take over the parameters of a GRU without dropout (p = 0) into this one with dropout."""

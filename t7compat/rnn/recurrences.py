@@ -11,7 +11,8 @@ from t7compat.nn.scaling import Add
 from t7compat.nn.shapes import expect
 from t7compat.nn.tables import CAddTable
 from t7compat.nn.transfer import Sigmoid
-from t7compat.rnn.recurrent import AbstractRecurrent, Cell, added
+from t7compat.rnn.hidden import Cell, added
+from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table, leaves
 from t7compat.tensortypes import new_tensor
@@ -33,11 +34,11 @@ class Recurrence(Cell):
         super().__init__(rho or 9999)
         self.outputSize = Table(outputSize) if isinstance(outputSize, int) else Table.from_python(outputSize)
         self.nInputDim = nInputDim
-        self.recurrentModule = self.module = recurrentModule
-        self.modules, self.sharedClones = Table(recurrentModule), Table(recurrentModule)
+        self.module = recurrentModule
+        self.take_step_module(recurrentModule)
         self.typeTensor = new_tensor()
 
-    def initial_state(self, input: Any) -> Any:
+    def set_zeros(self, input: Any) -> None:
         first: Any = next(iter(leaves(input)), None)
         expect(first, self.nInputDim, self.nInputDim + 1)
         batch = (len(first),) if first.dim() > self.nInputDim else ()
@@ -47,27 +48,32 @@ class Recurrence(Cell):
                 return Table(*[zeros(part) for part in size])
             return self.typeTensor.new_zeros(*batch, *size)
 
-        return zeros(self.outputSize)
+        self.zeroTensor = zeros(self.outputSize)
 
-    # Hidden state: {output, those of the modules inside}
+    # ---- hidden state: {output, those of the modules inside}
 
     def getHiddenState(self, step: int | None = None, input: Any = None) -> Table:
-        return Table(*self.state_after(step, input), Container.getHiddenState(self, step))
+        return Table(super().getHiddenState(step, input), Module.getHiddenState(self, step))
 
     def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
         output, inner = Table.from_python(hiddenState).unpack(1, 2)
-        self.set_state_after(step, [output])
+        super().setHiddenState(step, output)
         if inner is not None:
             Module.setHiddenState(self, step, inner)
 
-    def getGradHiddenState(self, step: int | None = None) -> Table:
-        return Table(*self.gradient_after(step), Module.getGradHiddenState(self, step))
+    def getGradHiddenState(self, step: int | None = None, input: Any = None) -> Table:
+        return Table(super().getGradHiddenState(step), Module.getGradHiddenState(self, step))
 
     def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
         gradOutput, inner = Table.from_python(gradHiddenState).unpack(1, 2)
-        self.set_gradient_after(step, [gradOutput])
+        super().setGradHiddenState(step, gradOutput)
         if inner is not None:
             Module.setGradHiddenState(self, step, inner)
+
+    def upgrade(self, version: int) -> None:
+        """In the later fork the module is in `modules` only."""
+        super().upgrade(version)
+        vars(self).setdefault("module", self.modules[1])
 
 
 class Recurrent(AbstractRecurrent):
