@@ -1,5 +1,27 @@
 """Element-Research's rnn: recurrent modules, and sequencers that apply them."""
 
-from t7compat.rnn import cells, masking, misc, recurrences, recurrent, sequencer
+from t7compat.rnn import (
+    attention,
+    bidirectional,
+    cells,
+    criterions,
+    hidden,
+    masking,
+    misc,
+    recurrences,
+    recurrent,
+    sequencer,
+)
 
-__all__ = ["cells", "masking", "misc", "recurrences", "recurrent", "sequencer"]
+__all__ = [
+    "attention",
+    "bidirectional",
+    "cells",
+    "criterions",
+    "hidden",
+    "masking",
+    "misc",
+    "recurrences",
+    "recurrent",
+    "sequencer",
+]

@@ -1,4 +1,4 @@
-"""Recurrent cells: LSTM, FastLSTM and GRU.
+"""Recurrent cells: LSTM, FastLSTM, GRU and MuFuRu.
 
 They are built of nn modules, as in Lua: `inputGate`, `i2g`, ... are there, and files of Torch7 load into
 them.
@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,22 +15,26 @@ from t7compat.errors import InputError
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
 from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
+from t7compat.nn.rectifiers import Abs
+from t7compat.nn.reductions import Max, Min, Sum
 from t7compat.nn.scaling import CMul
-from t7compat.nn.shapes import describe, expect
-from t7compat.nn.shaping import Identity, Reshape
+from t7compat.nn.shapes import expect
+from t7compat.nn.shaping import Identity, Reshape, Transpose, Unsqueeze, View
 from t7compat.nn.stochastic import Dropout
 from t7compat.nn.tables import (
     CAddTable,
     CMulTable,
+    CSubTable,
     FlattenTable,
     JoinTable,
     NarrowTable,
     SelectTable,
     SplitTable,
 )
-from t7compat.nn.transfer import Sigmoid, Tanh
-from t7compat.rnn.misc import SAdd
+from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
+from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.hidden import Cell
+from t7compat.rnn.misc import SAdd
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -290,3 +295,65 @@ class GRU(Gated):
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.inputSize} -> {self.outputSize}, {self.p:.2f})"
+
+
+# What MuFuRu makes of {state, new values}
+OPERATIONS: dict[str, Callable[[], Module]] = {
+    "keep": lambda: SelectTable(1),
+    "replace": lambda: SelectTable(2),
+    "mul": CMulTable,
+    "diff": CSubTable,
+    "forget": lambda: chain(SelectTable(1), MulConstant(0)),
+    "sqrt_diff": lambda: chain(CSubTable(), Abs(), Sqrt(), MulConstant(0.25)),
+    "max": lambda: chain(MapTable(Unsqueeze(1)), JoinTable(1), Max(1)),
+    "min": lambda: chain(MapTable(Unsqueeze(1)), JoinTable(1), Min(1)),
+}
+
+
+class MuFuRu(GRU):
+    """Multi-function recurrent unit.  (batch, inputSize) -> (batch, outputSize)
+
+        r = sigmoid(W x + U h + b)     v = sigmoid(W {x, r * h} + b)     p = softmax(W {x, h} + b)
+        h' = the sum over all operations of p[o] * o(h, v)
+
+    for each element with weights p of its own.  `ops` lists the operations: keep (h), replace (v), mul, diff
+    (h - v), forget (0), sqrt_diff (sqrt(|h - v|) / 4), max, min; all by default.  Weissenborn &
+    Rocktaeschel, 2016.
+    """
+
+    def __init__(self, inputSize: int, outputSize: int, ops: Any = None, rho: int | None = None) -> None:
+        default = ("keep", "replace", "mul", "diff", "forget", "sqrt_diff", "max", "min")
+        self.ops = Table(*default) if ops is None else Table.from_python(ops)
+        unknown = [name for name in self.ops if name not in OPERATIONS]
+        if unknown:
+            raise InputError(f"nn.MuFuRu: expected operations out of {', '.join(default)}, got {unknown[0]}")
+        self.num_ops = len(self.ops)
+        self.operations = Table(*[OPERATIONS[name]() for name in self.ops])
+        super().__init__(inputSize, outputSize, rho)
+
+    def buildModel(self) -> Module:
+        """{x, h} -> h'"""
+        inputs, outputs, count = self.inputSize, self.outputSize, self.num_ops
+        reset = beside(Linear(inputs, outputs), Linear(outputs, outputs))
+        gated = each(SelectTable(1), chain(NarrowTable(2, 2), CMulTable()))
+        new = chain(gated, JoinTable(2), Linear(inputs + outputs, outputs), Sigmoid())
+        weights = chain(
+            NarrowTable(1, 2),
+            JoinTable(2),
+            Linear(inputs + outputs, count * outputs),
+            View(count, outputs).setNumInputDims(1),
+            Transpose(Table(1, 2)),
+            SoftMax(),
+        )
+        results = chain(NarrowTable(1, 2), each(*self.operations), MapTable(Unsqueeze(1)), JoinTable(1, 3))
+        return chain(
+            each(SelectTable(1), SelectTable(2), chain(reset, CAddTable(), Sigmoid())),  # {x, h, r}
+            each(SelectTable(2), new, weights),  # {h, v, p}
+            chain(each(results, SelectTable(3)), CMulTable(), Sum(1, 3)),
+        )
+
+    def migrate(self, params: Table) -> None:
+        raise InputError(f"{self}.migrate: not supported")
+
+    def __str__(self) -> str:
+        return f"{self.__typename__}({self.inputSize} -> {self.outputSize}) {{ {' '.join(self.ops)} }}"

@@ -53,7 +53,11 @@ class MaskZero(Decorator):
     zeroMask: Any = None
 
     def __init__(
-        self, module: Module, nInputDim: Any = None, silent: bool | None = None, maskoutput: bool | None = None
+        self,
+        module: Module,
+        nInputDim: Any = None,
+        silent: bool | None = None,
+        maskoutput: bool | None = None,
     ) -> None:
         super().__init__(module)
         if is_number(nInputDim):
@@ -140,6 +144,8 @@ def trains_at_end(module: Any) -> bool:
 
 class TrimZero(MaskZero):
     """MaskZero that runs the module on the other samples only, as a smaller batch."""
+
+    nInputDim: int
 
     def __init__(self, module: Module, nInputDim: int, silent: bool = False) -> None:
         super().__init__(module, nInputDim, silent)

@@ -216,12 +216,14 @@ class AbstractRecurrent(Container):
         The latter are a table, or a tensor whose first dimension is time.
         """
         rewards = Table.from_python(reward)
-        if isinstance(rewards, torch.Tensor) and rewards.dim() < 2 or not isinstance(rewards, torch.Tensor | Table):
+        if not (isinstance(rewards, Table) or (isinstance(rewards, torch.Tensor) and rewards.dim() > 1)):
             for module in self.stepping_modules():
                 module.reinforce(reward)
             return
         if len(rewards) >= self.step:
-            raise InputError(f"{self}.reinforce: expected at most {self.step - 1} rewards, got {len(rewards)}")
+            raise InputError(
+                f"{self}.reinforce: expected at most {self.step - 1} rewards, got {len(rewards)}"
+            )
         for step, of_step in enumerate(rewards, self.step - len(rewards)):
             self.getStepModule(step).reinforce(of_step)
 

@@ -1,0 +1,115 @@
+"""Sequences read in both directions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from t7compat.errors import InputError
+from t7compat.nn.containers import Child, ConcatTable, Decorator, Sequential
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import describe, expect_table
+from t7compat.nn.tables import JoinTable, ZipTable
+from t7compat.rnn.recurrent import AbstractRecurrent
+from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
+from t7compat.table import Table, to_tuples
+
+
+class ReverseTable(Module):
+    """{a, b, c} -> {c, b, a}"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output, self.gradInput = Table(), Table()
+
+    def compute(self, input: tuple[Any, ...]) -> tuple[Any, ...]:
+        return input[::-1]
+
+    def prepare(self, input: Any) -> None:
+        expect_table(input, 0)
+
+
+class TwoWay(AbstractSequencer, typename=""):
+    """The base of BiSequencer and BiSequencerLM: the modules for both directions and for their outputs.
+
+    Without `backward` it is a copy of `forward` with parameters of its own.  `merge` joins the outputs of a
+    step: a module, or the dimensions of one sample for JoinTable(1, merge).
+    """
+
+    def __init__(self, forward: Module, backward: Module | None = None, merge: Any = None) -> None:
+        super().__init__()
+        self.output, self.gradInput = Table(), Table()
+        if backward is None and isinstance(forward, Module):
+            backward = forward.clone()
+            backward.reset()
+        if merge is None or isinstance(merge, int):
+            merge = JoinTable(1, 1 if merge is None else merge)
+        for value in (forward, backward, merge):
+            if not isinstance(value, Module):
+                raise InputError(f"{self.__typename__}: expected modules, got {describe(value)}")
+        self.forwardModule, self.backwardModule, self.mergeModule = forward, backward, merge
+        self.fwdSeq, self.bwdSeq = self.over_steps(forward), self.over_steps(self.backwardModule)
+        self.mergeSeq = Sequencer(merge)
+
+    def over_steps(self, module: Module) -> Module:
+        """A module for one step as one for all steps."""
+        return Sequencer(module)
+
+    def reversed(self) -> Module:
+        """The module for the way back, its input and output in the order of the sequence."""
+        return Sequential().add(ReverseTable()).add(self.bwdSeq).add(ReverseTable())
+
+
+class BiSequencer(TwoWay):
+    """Runs a recurrent module over a sequence, another one over the reverse, and merges their outputs.
+
+    A table of T steps -> a table of T outputs.  As in Torch7 `remember` changes nothing: each forward is a
+    new sequence.  Schuster & Paliwal, 1997.
+    """
+
+    __str__ = Decorator.__str__
+
+    def __init__(self, forward: Module, backward: Module | None = None, merge: Any = None) -> None:
+        super().__init__(forward, backward, merge)
+        both = ConcatTable().add(self.fwdSeq).add(self.reversed())
+        self.module = Sequential().add(both).add(ZipTable()).add(self.mergeSeq)
+        self.modules[1] = self.module
+
+    def compute(self, input: Any, child: Child) -> Any:
+        return child(input)
+
+
+class BiSequencerLM(TwoWay):
+    """BiSequencer for language models: what is merged for a step has not seen the step itself.
+
+    The module for the way forth is run on all steps but the last, that for the way back on all but the first;
+    at the ends zeros stand for their outputs.  A table of T > 1 steps -> a table of T outputs.
+    """
+
+    shares_input = True
+
+    def __init__(self, forward: Module, backward: Module | None = None, merge: Any = None) -> None:
+        super().__init__(forward, backward, merge)
+        self._fwd, self._bwd = self.fwdSeq, self.reversed()
+        self._merge = Sequential().add(ZipTable()).add(self.mergeSeq)
+        self.modules = Table(self._fwd, self._bwd, self._merge)
+
+    def over_steps(self, module: Module) -> Module:
+        return Sequencer(module) if isinstance(module, AbstractRecurrent) else module
+
+    def compute(self, input: Any, forth: Child, back: Child, merge: Child) -> Any:
+        before, after = forth(input[:-1]), back(input[1:])
+        first, last = to_tuples(torch.zeros_like, before[0]), to_tuples(torch.zeros_like, after[0])
+        return merge(((first, *before), (*after, last)))
+
+    def prepare(self, input: Any) -> None:
+        expect_table(input, 2)
+
+    def __str__(self) -> str:
+        names = ("(  fwd  )", "(  bwd  )", "( merge )")
+        lines = [
+            f"  {name}: " + str(module).replace("\n", "\n    |    ")
+            for name, module in zip(names, self.modules, strict=True)
+        ]
+        return "\n".join([f"{self.__typename__} {{", *lines, "}"])
