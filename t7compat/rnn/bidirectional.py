@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, ConcatTable, Decorator, Sequential
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe, expect_table
+from t7compat.nn.shapes import describe, expect_table, zeros_of
 from t7compat.nn.tables import JoinTable, ZipTable
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
-from t7compat.table import Table, to_tuples
+from t7compat.table import Table
 
 
 class ReverseTable(Module):
@@ -100,8 +98,7 @@ class BiSequencerLM(TwoWay):
 
     def compute(self, input: Any, forth: Child, back: Child, merge: Child) -> Any:
         before, after = forth(input[:-1]), back(input[1:])
-        first, last = to_tuples(torch.zeros_like, before[0]), to_tuples(torch.zeros_like, after[0])
-        return merge(((first, *before), (*after, last)))
+        return merge(((zeros_of(before[0]), *before), (*after, zeros_of(after[0]))))
 
     def prepare(self, input: Any) -> None:
         expect_table(input, 2)

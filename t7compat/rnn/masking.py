@@ -19,7 +19,7 @@ Tensor = torch.Tensor
 
 def zero_rows(input: Tensor, nInputDim: int) -> Tensor:
     """Whether a sample is all zeros.  (batch, ...) -> (batch), or one sample of nInputDim dimensions -> ()"""
-    rows = input.reshape(len(input), -1) if input.dim() > nInputDim else input.reshape(-1)
+    rows = input.unsqueeze(-1).flatten(1) if input.dim() > nInputDim else input.flatten()
     return (rows == 0).all(-1)
 
 
