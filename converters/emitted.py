@@ -80,6 +80,26 @@ class InType(nn.Sequential):
         return self.cast(super().forward(self.cast(input, self.inside)), self.outside)
 
 
+class MaxUnpool(nn.Module):
+    """Puts each value where a max pooling, which ran before, has found its maximum; zeros elsewhere."""
+
+    def __init__(self, pool: nn.Module, kernel: Any, stride: Any, padding: Any, ceil_mode: bool) -> None:
+        super().__init__()
+        self.sizes, self.ceil_mode = (kernel, stride, padding), ceil_mode
+        self.pool = pool
+        pool.register_forward_hook(self.remember)
+
+    def remember(self, pool: nn.Module, inputs: Any, output: Any) -> None:
+        self.pooled = inputs[0]
+
+    def forward(self, input: Tensor) -> Tensor:
+        is_volume = len(self.sizes[0]) == 3
+        pool = F.max_pool3d if is_volume else F.max_pool2d
+        unpool = F.max_unpool3d if is_volume else F.max_unpool2d
+        _, where = pool(self.pooled, *self.sizes, ceil_mode=self.ceil_mode, return_indices=True)
+        return unpool(input, where, *self.sizes, self.pooled.shape)
+
+
 class EachStep(nn.Sequential):
     """Applies its layers to each step of a sequence: a tuple of steps, or a tensor (steps, ...)."""
 
@@ -117,6 +137,90 @@ class SequenceLSTM(nn.LSTM):
         if isinstance(input, torch.Tensor):
             return super().forward(input)[0]
         return super().forward(torch.stack(input))[0].unbind()
+
+
+class StartedLSTM(nn.LSTM):
+    """nn.LSTM over a tensor (steps, batch, inputs), which gives the outputs alone.
+
+    The input may also be (output before, tensor) or (cell before, output before, tensor).
+    """
+
+    def forward(self, input: Any) -> Any:
+        if isinstance(input, torch.Tensor):
+            return super().forward(input)[0]
+        *cell, output, x = input
+        c = cell[0] if cell else x.new_zeros(len(output), self.hidden_size)
+        return super().forward(x, (output[None], c[None]))[0]
+
+
+def over_steps(layer: Any, input: Any, *sizes: int) -> Tensor:
+    """The outputs of a layer's `step`s over a tensor (steps, batch, inputs), which may follow its state.
+
+    `sizes` are those of the parts of the state, of which the last one is the output.  If the layer `restarts`
+    the state is zero where the input of a step is.
+    """
+    *state, x = input if isinstance(input, tuple) else (input,)
+    x = x.transpose(0, 1) if layer.batch_first else x
+    missing = sizes[: len(sizes) - len(state)]
+    state = [*(x.new_zeros(x.shape[1], size) for size in missing), *state]
+    outputs = []
+    for product, restart in zip(layer.input(x), (x == 0).all(-1, keepdim=True), strict=True):
+        state = layer.step(product, *state)
+        if layer.restarts:
+            state = [part.masked_fill(restart, 0) for part in state]
+        outputs.append(state[-1])
+    return torch.stack(outputs, 1 if layer.batch_first else 0)
+
+
+class SteppedLSTM(nn.Module):
+    """LSTM, perhaps with a projection of its outputs; the state is (cell, output).  See `over_steps`.
+
+    The rows of the weights are those of the input gate, the forget gate, the new values and the output gate.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, output_size: int | None = None,
+        batch_first: bool = False, restarts: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        outputs = output_size or hidden_size
+        self.sizes, self.batch_first, self.restarts = (hidden_size, outputs), batch_first, restarts
+        self.input = nn.Linear(input_size, 4 * hidden_size)
+        self.hidden = nn.Linear(outputs, 4 * hidden_size, bias=False)
+        self.projection = nn.Linear(hidden_size, outputs, bias=False) if output_size else nn.Identity()
+
+    def forward(self, input: Any) -> Any:
+        return over_steps(self, input, *self.sizes)
+
+    def step(self, product: Tensor, c: Tensor, h: Tensor) -> Any:
+        i, f, g, o = (product + self.hidden(h)).chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return c, self.projection(torch.sigmoid(o) * torch.tanh(c))
+
+
+class SteppedGRU(nn.Module):
+    """GRU whose reset gate acts before the product, which nn.GRU's does not.  See `over_steps`.
+
+    The rows of `input` are those of the reset gate, the update gate and the new values.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, batch_first: bool = False, restarts: bool = False
+    ) -> None:
+        super().__init__()
+        self.size, self.batch_first, self.restarts = hidden_size, batch_first, restarts
+        self.input = nn.Linear(input_size, 3 * hidden_size)
+        self.gates = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
+        self.new = nn.Linear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, input: Any) -> Any:
+        return over_steps(self, input, self.size)
+
+    def step(self, product: Tensor, h: Tensor) -> Any:
+        *gates, g = product.chunk(3, -1)
+        r, z = torch.sigmoid(torch.cat(gates, -1) + self.gates(h)).chunk(2, -1)
+        g = torch.tanh(g + self.new(r * h))
+        return ((1 - z) * g + z * h,)
 
 
 class PeepholeLSTM(nn.Module):

@@ -155,6 +155,10 @@ class Plan:
             return ()
         return tuple(self.layer(child, below(path, i), rule) for i, child in enumerate(modules, 1))
 
+    def has(self, module: Any) -> bool:
+        """Whether a module was met before."""
+        return any(known == id(module) for known, _ in self._layers)
+
     def _stand_in(self, module: Any, path: str, reason: str) -> Layer:
         name = type_name(module)
         self.problems[path] = Problem(path, name, reason)
@@ -188,10 +192,11 @@ def layer_of(module: Any, plan: Plan, path: str) -> Layer:
 def native_form(module: Module) -> Make | None:
     """The torch.nn layer that is equal to a module for batched input.
 
-    A class that overrides `compute` or `updateOutput`, but not `native`, inherits one that does not speak for
-    it.
+    A class that overrides `compute` or `updateOutput`, but neither `native` nor `native_state`, inherits one
+    that does not speak for it.
     """
-    return module.native() if _decides(module, "native", "compute", "updateOutput") else None
+    speaks = [_decides(module, method, "compute", "updateOutput") for method in ("native", "native_state")]
+    return module.native() if any(speaks) else None
 
 
 def _decides(module: Module, method: str, *others: str) -> bool:

@@ -28,7 +28,9 @@ from t7compat.nn.scaling import CMul
 from t7compat.rnn.cells import LSTM, FastLSTM
 from t7compat.rnn.hidden import Cell
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
-from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
+from t7compat.rnn.seq import SeqGRU, SeqLSTM
+from t7compat.rnn.sequence import Sequence
+from t7compat.rnn.sequencer import Remembering, Sequencer
 
 Tensor = torch.Tensor
 
@@ -37,7 +39,7 @@ def remembers(module: Any) -> bool:
     """Whether a module keeps something from one forward to the next."""
     if isinstance(module, AbstractRecurrent) and not isinstance(module, Recursor):
         return True
-    if isinstance(module, AbstractSequencer):
+    if isinstance(module, Remembering):
         return module._remember not in (None, "neither")
     return isinstance(module, Module) and any(map(remembers, module.children()))
 
@@ -59,13 +61,17 @@ def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
 
 @layer_of.register
 def _sequencer(module: Sequencer, plan: Plan, path: str) -> Layer:
-    if module._remember not in (None, "neither"):
-        what = f'starts anew at each call, while the Torch module goes on (remember("{module._remember}"))'
-        plan.notes.append(f"{path or 'the network'}: {what}")
+    _note_memory(module, plan, path)
     steps = plan.layer(module.modules[1], below(path, 1), in_sequence)
     if any(layer.make.func is emitted.Transposed for _, layer in steps.walk()):
         return Layer(functools.partial(emitted.OverSteps), module, path, (steps,))
     return Layer(steps.make, module, path, steps.children, steps.state)
+
+
+def _note_memory(module: Remembering, plan: Plan, path: str) -> None:
+    if module._remember not in (None, "neither"):
+        what = f'starts anew at each call, while the Torch module goes on (remember("{module._remember}"))'
+        plan.notes.append(f"{path or 'the network'}: {what}")
 
 
 @functools.singledispatch
@@ -125,9 +131,7 @@ def _recurrent(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
 
 @in_sequence.register
 def _cell(module: Cell, plan: Plan, path: str) -> Layer:
-    for user in (user for _, _, user, _ in module.states):
-        if getattr(module, user) is not None:
-            raise Unconvertible(f"it does not start from zeros, but from its field {user}")
+    _expect_zeros(module, [user for _, _, user, _ in module.states])
     if remembers(module.recurrentModule):
         raise Unconvertible("it has recurrent modules inside")
     step = plan.layer(module.recurrentModule, below(path, 1))
@@ -135,6 +139,13 @@ def _cell(module: Cell, plan: Plan, path: str) -> Layer:
     sizes = ((size if isinstance(size, tuple) else (size,)),) * len(module.states)
     options: dict[str, Any] = {"sizes": sizes, "dims": getattr(module, "nInputDim", 1)}
     return usual_form(module, Layer(functools.partial(emitted.Unrolled, **options), module, path, (step,)))
+
+
+def _expect_zeros(module: Module, fields: list[str]) -> None:
+    """Refuse a module in which the user has set a state before the first step."""
+    for user in fields:
+        if getattr(module, user) is not None:
+            raise Unconvertible(f"it does not start from zeros, but from its field {user}")
 
 
 @functools.singledispatch
@@ -205,3 +216,50 @@ def _equal(layer: Layer, other: Layer, weight: Tensor) -> bool:
             return difference(layer.build()(steps), other.build()(steps)).within
     except FAILURES:
         return False
+
+
+# ---- modules over whole sequences
+
+
+def _torch_order(rows: Tensor) -> Tensor:
+    """The rows of an LSTM's weight in the order i, f, g, o instead of i, f, o, g."""
+    i, f, o, g = rows.chunk(4)
+    return torch.cat((i, f, g, o))
+
+
+def _options(module: Sequence, plan: Plan, path: str) -> dict[str, bool]:
+    """Notes and refusals for a module over whole sequences, and its options."""
+    _note_memory(module, plan, path)
+    _expect_zeros(module, [state.user for state in module.states])
+    return {"batch_first": True} if module.batchfirst else {}
+
+
+@layer_of.register
+def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
+    options: dict[str, Any] = _options(module, plan, path)
+    inputs, outputs, hidden = module.sizes()
+    of_x, of_h = torch.split(_torch_order(module.weight.t()), [inputs, outputs], 1)
+    bias, project = _torch_order(module.bias), vars(module).get("weightO")
+    if module.maskzero or (project is not None and outputs >= hidden):  # torch.nn projects to fewer only
+        options |= {} if project is None else {"output_size": outputs}
+        options |= {"restarts": True} if module.maskzero else {}
+        make: Make = functools.partial(emitted.SteppedLSTM, inputs, hidden, **options)
+        state = {"input.weight": of_x, "input.bias": bias, "hidden.weight": of_h}
+        last = "projection.weight"
+    else:
+        options |= {} if project is None else {"proj_size": outputs}
+        make = functools.partial(emitted.StartedLSTM, inputs, hidden, **options)
+        state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
+        state["bias_hh_l0"] = torch.zeros_like(bias)
+        last = "weight_hr_l0"
+    return Layer(make, module, path, state=state if project is None else state | {last: project.t()})
+
+
+@layer_of.register
+def _whole_gru(module: SeqGRU, plan: Plan, path: str) -> Layer:
+    options = _options(module, plan, path) | ({"restarts": True} if module.maskzero else {})
+    inputs, size, _ = module.sizes()
+    of_x, of_h = torch.split(module.weight.t(), [inputs, size], 1)
+    gates, new = torch.split(of_h, [2 * size, size])
+    state = {"input.weight": of_x, "input.bias": module.bias, "gates.weight": gates, "new.weight": new}
+    return Layer(functools.partial(emitted.SteppedGRU, inputs, size, **options), module, path, state=state)

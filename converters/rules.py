@@ -12,6 +12,7 @@ from converters.text import Unconvertible
 from t7compat.nn.adaptive_pooling import FractionalMaxPooling
 from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
+from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.nn.wrappers import DontCast, first_type
 from t7compat.nngraph import gModule
 from t7compat.tensortypes import parse
@@ -67,3 +68,15 @@ def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Laye
 @layer_of.register
 def _contrast(module: SpatialContrastiveNormalization, plan: Plan, path: str) -> Layer:
     return plan.layer(module.normalizer, f"{path}.normalizer".lstrip("."))
+
+
+@layer_of.register
+def _unpooling(module: MaxUnpooling, plan: Plan, path: str) -> Layer:
+    pooling = module.pooling
+    if not plan.has(pooling):
+        raise Unconvertible("its pooling is not among the layers before it")
+    sizes = {"kernel": pooling.kernel, "stride": pooling.strides, "padding": pooling.paddings}
+    before = plan.layer(pooling, f"{path}.pooling".lstrip("."))
+    return Layer(
+        functools.partial(emitted.MaxUnpool, **sizes, ceil_mode=pooling.ceil_mode), module, path, (before,)
+    )

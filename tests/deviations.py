@@ -83,7 +83,7 @@ UNCONVERTIBLE: dict[str, str] = {
     "nn.CriterionTable": "a loss, whose output is a number",
     "nn.Module": "an abstract class",
     "nn.RecurrentAttention": "it chooses at random where to look",
-    "nn.SpatialMaxUnpooling": "it takes the indices of another layer",
-    "nn.VolumetricMaxUnpooling": "it takes the indices of another layer",
+    "nn.SpatialMaxUnpooling": "alone, without the pooling to which it belongs",
+    "nn.VolumetricMaxUnpooling": "alone, without the pooling to which it belongs",
     "nn.gModule": "graphs are not written yet",
 }

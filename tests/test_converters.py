@@ -223,3 +223,22 @@ def test_start_from_a_given_state_is_refused_by_name() -> None:
 def test_memory_where_there_is_no_rule_is_refused_by_name() -> None:
     with pytest.raises(Unconvertible, match=r"modules\[1\]: nn\.Concat: it has recurrent modules inside"):
         to_native(nn.Sequencer(nn.Concat(1).add(nn.LSTM(3, 4))))
+
+
+@pytest.mark.parametrize(
+    ("pooling", "unpooling", "size"),
+    [
+        (nn.SpatialMaxPooling(2, 3), nn.SpatialMaxUnpooling, (2, 3, 6, 8)),
+        (nn.SpatialMaxPooling(3, 3, 3, 3, 1, 1).ceil(), nn.SpatialMaxUnpooling, (2, 3, 7, 7)),
+        (nn.VolumetricMaxPooling(2, 2, 2), nn.VolumetricMaxUnpooling, (2, 3, 4, 6, 4)),
+    ],
+    ids=str,
+)
+def test_unpooling_behind_its_pooling(pooling: Any, unpooling: Any, size: tuple[int, ...]) -> None:
+    network = nn.Sequential().add(pooling).add(nn.Tanh()).add(unpooling(pooling)).add(nn.Tanh())
+    same(*run_both(network, torch.randn(size, dtype=torch.float64)))
+    layer = as_network(Plan(network))
+    text = source("written", ABOUT, layer)
+    assert "shared1 = nn.MaxPool" in text
+    input = torch.randn(size, dtype=torch.float64)
+    same(written(text)(input), network.forward(input))

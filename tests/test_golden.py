@@ -212,6 +212,9 @@ def same_internals(module: nn.Module, turn: Table) -> None:
         inner = module
         for index in found.path.split("/")[1:]:
             inner = inner.modules[int(index)]
+        for name in ("h0", "c0", "cell", "gates", "userGradPrevOutput", "userGradPrevCell"):
+            if found[name] is not None:
+                same(getattr(inner, name, None), found[name], f"{name} of {inner}")
         for name in ("step", "outputs", "cells", "gradOutputs", "gradCells", "gradInputs"):
             got, want = getattr(inner, name, None), found[name]
             if isinstance(want, Table):

@@ -107,6 +107,9 @@ class Tape:
         sweep.inputs, sweep.parameters, sweep.failed = inputs, parameters, None
         sweep.scale, sweep.learningRate = scale, learningRate
         places = self._places() if inputs else {}
+        for module, _ in self.calls if inputs else ():
+            if not module.gradient_has_own_type:
+                module.gradInput = None  # its memory serves the new ones
         targets = [*places.values()]
         if parameters:
             targets += [leaf for _, _, leaf in self.parameters]

@@ -10,6 +10,7 @@ from t7compat.rnn import (
     misc,
     recurrences,
     recurrent,
+    seq,
     sequencer,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "misc",
     "recurrences",
     "recurrent",
+    "seq",
     "sequencer",
 ]

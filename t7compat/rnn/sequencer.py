@@ -16,13 +16,10 @@ from t7compat.table import Table
 Tensor = torch.Tensor
 
 
-class AbstractSequencer(Container):
-    """The base of modules that take a whole sequence at each forward."""
+class Remembering(Module, typename=""):
+    """A module over sequences whose memory may go on from one forward to the next."""
 
     _remember: str | None = None
-
-    def maxBPTTstep(self, rho: int) -> None:
-        """Do nothing: the length of the sequence decides."""
 
     def remember(self, remember: str | None = None) -> Any:
         """Let the memory go on from one forward to the next: "both" (when nothing is given), "train", "eval",
@@ -39,6 +36,23 @@ class AbstractSequencer(Container):
     def hasMemory(self) -> bool:
         """Whether the memory goes on in the present mode."""
         return self._remember in ("both", "eval" if self.train is False else "train")
+
+    def training(self) -> None:
+        if self.train is False:
+            self.forget()
+        super().training()
+
+    def evaluate(self) -> None:
+        if self.train is not False:
+            self.forget()
+        super().evaluate()
+
+
+class AbstractSequencer(Remembering, Container):
+    """The base of modules that take a whole sequence at each forward."""
+
+    def maxBPTTstep(self, rho: int) -> None:
+        """Do nothing: the length of the sequence decides."""
 
     def sharedClone(
         self, shareParams: bool = True, shareGradParams: bool = True, stepClone: bool = False
@@ -106,16 +120,6 @@ class Sequencer(AbstractSequencer):
         except InputError as error:
             error.within(f"in step {t} of {self.__typename__}")
             raise
-
-    def training(self) -> None:
-        if self.train is False:
-            self.forget()
-        super().training()
-
-    def evaluate(self) -> None:
-        if self.train is not False:
-            self.forget()
-        super().evaluate()
 
     def clearState(self) -> Any:
         self.tableoutput, self.tablegradInput, self._output = Table(), Table(), Table()
