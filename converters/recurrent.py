@@ -135,8 +135,8 @@ def _cell(module: Cell, plan: Plan, path: str) -> Layer:
     if remembers(module.recurrentModule):
         raise Unconvertible("it has recurrent modules inside")
     step = plan.layer(module.recurrentModule, below(path, 1))
-    size = plain(module.outputSize, "its outputSize")
-    sizes = ((size if isinstance(size, tuple) else (size,)),) * len(module.states)
+    plain_sizes = [plain(size, "its outputSize") for size in module.sizes()]
+    sizes = tuple(size if isinstance(size, tuple) else (size,) for size in plain_sizes)
     options: dict[str, Any] = {"sizes": sizes, "dims": getattr(module, "nInputDim", 1)}
     return usual_form(module, Layer(functools.partial(emitted.Unrolled, **options), module, path, (step,)))
 

@@ -12,6 +12,7 @@ from converters.recurrent import in_sequence, remembers
 from converters.text import Unconvertible
 from t7compat.nn.module import Module
 from t7compat.rnn.attention import RecurrentAttention, Repeater
+from t7compat.rnn.fork import Step
 from t7compat.rnn.masking import MaskZero
 from t7compat.rnn.misc import LookupTableMaskZero
 from t7compat.rnn.recurrences import NormStabilizer, Recurrent
@@ -35,6 +36,13 @@ def _lookup(module: LookupTableMaskZero, plan: Plan, path: str) -> Layer:
 def _repeater(module: Repeater, plan: Plan, path: str) -> Layer:
     steps = plan.layer(module.modules[1], below(path, 1), in_sequence)
     return Layer(functools.partial(emitted_steps.Repeated, steps=module.rho), module, path, (steps,))
+
+
+@layer_of.register
+def _step(module: Step, plan: Plan, path: str) -> Layer:
+    if module.maskzero:
+        raise Unconvertible("it has a mask")
+    return layer_of.dispatch(Module)(module, plan, path)
 
 
 @layer_of.register

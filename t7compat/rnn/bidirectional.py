@@ -7,10 +7,10 @@ from typing import Any
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, ConcatTable, Decorator, Sequential
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe, expect_table, zeros_of
-from t7compat.nn.tables import JoinTable, ZipTable
+from t7compat.nn.shapes import describe, expect, expect_table, zeros_of
+from t7compat.nn.tables import CAddTable, JoinTable, ZipTable
 from t7compat.rnn.recurrent import AbstractRecurrent
-from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
+from t7compat.rnn.sequencer import AbstractSequencer, Remembering, Sequencer
 from t7compat.table import Table
 
 
@@ -26,6 +26,31 @@ class ReverseTable(Module):
 
     def prepare(self, input: Any) -> None:
         expect_table(input, 0)
+
+
+class ReverseSequence(Module):
+    """A sequence in reverse order: a table of steps, or a tensor (time, ...).  Of the later fork of rnn."""
+
+    def compute(self, input: Any) -> Any:
+        return input[::-1] if isinstance(input, tuple) else input.flip(0)
+
+    def prepare(self, input: Any) -> None:
+        if not isinstance(input, tuple):
+            expect(input)
+
+
+class ReverseUnreverse(Decorator):
+    """A module over sequences, run on the reverse of one; the output is reversed back.  Of the later fork."""
+
+    def __init__(self, sequencer: Module) -> None:
+        super().__init__(Sequential().add(ReverseSequence()).add(sequencer).add(ReverseSequence()))
+
+    def getModule(self) -> Any:
+        """The module inside."""
+        return self.modules[1].modules[2]
+
+    def setZeroMask(self, zeroMask: Any) -> None:
+        super().setZeroMask(zeroMask if zeroMask is False else zeroMask.flip(0))
 
 
 class TwoWay(AbstractSequencer, typename=""):
@@ -64,18 +89,58 @@ class BiSequencer(TwoWay):
 
     A table of T steps -> a table of T outputs.  As in Torch7 `remember` changes nothing: each forward is a
     new sequence.  Schuster & Paliwal, 1997.
+
+    As in the later fork of rnn, the first module may be one over sequences already (a Sequencer, a SeqLSTM):
+    then the input is what that takes, the outputs of all steps are merged at once, by default added, and the
+    first module may `remember`.
     """
 
-    __str__ = Decorator.__str__
-
     def __init__(self, forward: Module, backward: Module | None = None, merge: Any = None) -> None:
+        if isinstance(forward, Remembering):
+            self._from_sequencers(forward, backward, merge or CAddTable())
+            return
         super().__init__(forward, backward, merge)
         both = ConcatTable().add(self.fwdSeq).add(self.reversed())
         self.module = Sequential().add(both).add(ZipTable()).add(self.mergeSeq)
         self.modules[1] = self.module
 
+    def _from_sequencers(self, forward: Remembering, backward: Module | None, merge: Module) -> None:
+        AbstractSequencer.__init__(self)
+        if backward is None:
+            backward = forward.clone()
+            backward.reset()
+        backward = backward if isinstance(backward, Remembering) else Sequencer(backward)
+        both = ConcatTable().add(forward).add(ReverseUnreverse(backward))
+        self.modules[1] = Sequential().add(both).add(merge)
+
     def compute(self, input: Any, child: Child) -> Any:
         return child(input)
+
+    def remember(self, remember: str | None = None) -> Any:
+        if "module" in vars(self):
+            return super().remember(remember)
+        self.getForward().remember(remember)
+        self.getBackward().remember("neither")
+        return self
+
+    def getForward(self) -> Any:
+        """The module for the way forth."""
+        return self.modules[1].modules[1].modules[1]
+
+    def getBackward(self) -> Any:
+        """The module for the way back."""
+        back = self.modules[1].modules[1].modules[2]
+        return back.getModule() if isinstance(back, ReverseUnreverse) else back.modules[2]
+
+    def __str__(self) -> str:
+        if "module" in vars(self):
+            return f"{self.__typename__} @ {self.module}"
+        parts = {"forward": self.getForward(), "backward": self.getBackward()}
+        parts["merge"] = self.modules[1].modules[2]
+        lines = [
+            f"  {name + ':':9} " + str(part).replace("\n", "\n    |    ") for name, part in parts.items()
+        ]
+        return "\n".join([f"{self.__typename__} {{", *lines, "}"])
 
 
 class BiSequencerLM(TwoWay):

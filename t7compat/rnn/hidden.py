@@ -29,6 +29,10 @@ class Cell(AbstractRecurrent, typename=""):
     userPrevOutput: Any = None
     userNextGradOutput: Any = None
 
+    def sizes(self) -> list[Any]:
+        """The size of each part of the state, without the batch."""
+        return [self.outputSize] * len(self.states)
+
     def set_zeros(self, input: Any) -> None:
         """Let `zeros` fit an input."""
         raise NotImplementedError
