@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nn.combinations import ModuleCriterion
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.shapes import describe, expect, flattened
 from t7compat.rnn.masking import is_number, rows, zero_rows
@@ -25,6 +26,9 @@ class AbstractSequencerCriterion(Criterion):
     sizeAverage = False
 
     def __init__(self, criterion: Criterion, **fields: Any) -> None:
+        if not isinstance(criterion, Criterion) or isinstance(criterion, ModuleCriterion):
+            kind = "a criterion (and a ModuleCriterion around this one, not inside it)"
+            raise InputError(f"{self.__typename__}: expected {kind}, got {describe(criterion)}")
         super().__init__(criterion=criterion, clones=Table(), **fields)
         self.gradInput = Table()
 
