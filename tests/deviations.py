@@ -73,6 +73,8 @@ DEVIATIONS: dict[str, str] = {
     "rnn/LookupTableMaskZero:slope": _INDICES,
     "rnn/NormStabilizer/in_sequencer:constructor_sets_the_fields_of_torch7": "the arguments in the case are "
     "those of the module inside",
+    "rnn/RecurrentAttention/recurrent_glimpse:evaluation_of_steps": "in evaluation, all steps but the first "
+    "leave their output in one tensor of Torch7",
     "rnn/Sequencer/nested_sequencer:rounds": "in Torch7 the second outer step overwrites the output tensors "
     "of the first one, which share their memory with it",
 }
