@@ -1,6 +1,6 @@
 """Torch7 checkpoints as PyTorch models: readable source, weights, and the proof that they are equal."""
 
-from converters import recurrent, rules
+from converters import recurrent, rules, steps
 from converters.conversion import convert
 from converters.native import to_native
 from converters.report import NetworkReport, Report, Verification
@@ -14,5 +14,6 @@ __all__ = [
     "convert",
     "recurrent",
     "rules",
+    "steps",
     "to_native",
 ]

@@ -225,7 +225,8 @@ def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
     def on_trial(layer: Layer) -> Layer:
         if layer not in copies:
             if layer in natives:
-                copies[layer] = Layer(functools.partial(_Trial, layer, found), layer.origin, layer.path)
+                trial = functools.partial(_Trial, layer, found)
+                copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
             else:
                 copies[layer] = replace(layer, children=tuple(map(on_trial, layer.children)))
         return copies[layer]
@@ -246,6 +247,8 @@ class _Trial(torch.nn.Module):
     def __init__(self, layer: Layer, found: set[int]) -> None:
         super().__init__()
         self.layer, self.found = layer, found
+        for name, tensor in layer.state.items():  # layers around it may ask for the type of its parameters
+            self.register_parameter(name, torch.nn.Parameter(torch.empty_like(tensor), requires_grad=False))
 
     def forward(self, input: Any) -> Any:
         module = self.layer.origin

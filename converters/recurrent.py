@@ -26,7 +26,8 @@ from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
 from t7compat.nn.scaling import CMul
 from t7compat.rnn.cells import LSTM, FastLSTM
-from t7compat.rnn.recurrent import AbstractRecurrent, Cell, Recursor
+from t7compat.rnn.hidden import Cell
+from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
 from t7compat.rnn.seq import SeqGRU, SeqLSTM
 from t7compat.rnn.sequence import Sequence
 from t7compat.rnn.sequencer import Remembering, Sequencer
@@ -134,8 +135,8 @@ def _cell(module: Cell, plan: Plan, path: str) -> Layer:
     if remembers(module.recurrentModule):
         raise Unconvertible("it has recurrent modules inside")
     step = plan.layer(module.recurrentModule, below(path, 1))
-    size = plain(module.outputSize, "its outputSize")
-    sizes = ((size if isinstance(size, tuple) else (size,)),) * len(module.states)
+    plain_sizes = [plain(size, "its outputSize") for size in module.sizes()]
+    sizes = tuple(size if isinstance(size, tuple) else (size,) for size in plain_sizes)
     options: dict[str, Any] = {"sizes": sizes, "dims": getattr(module, "nInputDim", 1)}
     return usual_form(module, Layer(functools.partial(emitted.Unrolled, **options), module, path, (step,)))
 
@@ -209,6 +210,7 @@ def _if_equal(
 def _equal(layer: Layer, other: Layer, weight: Tensor) -> bool:
     """Whether two layers over sequences of vectors, which have as many columns as `weight`, are equal."""
     steps = torch.randn(3, 2, weight.shape[1], generator=torch.Generator().manual_seed(1)).to(weight)
+    steps[1, 0] = 0  # a step that may be masked
     try:
         with torch.no_grad():
             return difference(layer.build()(steps), other.build()(steps)).within

@@ -121,6 +121,13 @@ class Criterion(Batching, LuaObject):
             error.within(str(self))
             raise
 
+    def setZeroMask(self, zeroMask: Any) -> None:
+        """Tell which samples the criterions inside leave out (see MaskZeroCriterion)."""
+        fields = vars(self)
+        for criterion in (*(fields.get("criterions") or ()), fields.get("criterion")):
+            if criterion is not None:
+                criterion.setZeroMask(zeroMask)
+
     def __call__(self, input: Any, target: Any = None) -> Any:
         """forward and backward: (output, gradInput)."""
         self.output = self.forward(input, target)

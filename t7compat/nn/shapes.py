@@ -74,6 +74,11 @@ def flattened(value: Any) -> tuple[Any, ...]:
     return tuple(leaf for entry in value for leaf in flattened(entry))
 
 
+def zeros_of(value: Any) -> Any:
+    """Zeros in the structure of nested tuples of tensors."""
+    return tuple(map(zeros_of, value)) if isinstance(value, tuple) else torch.zeros_like(value)
+
+
 def plane_axis(dims: int) -> int:
     """PyTorch's index of n in (n), (batch, n), (n, h, w) and (batch, n, h, w)."""
     return (dims + 1) % 2

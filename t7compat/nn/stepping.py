@@ -59,13 +59,31 @@ class Stepping:
         for module in self.children():
             module.setOutputStep(step)
 
+    def backwardOnline(self) -> None:
+        """Do nothing: all recurrent modules go back through time step by step."""
+
+    def maskZero(self, nInputDim: Any = None) -> Any:
+        """Let all recurrent modules heed samples that are no part of a sequence."""
+        for module in self.children():
+            module.maskZero(nInputDim)
+        return self
+
+    def setZeroMask(self, zeroMask: Any) -> None:
+        """Tell which samples are no part of a sequence: (time, batch), or False for none."""
+        for module in self.children():
+            module.setZeroMask(zeroMask)
+
+    def setStartState(self, startState: Any = None) -> None:
+        """Choose the hidden state before the first step of each sequence; None for zeros."""
+        self._to_children("setStartState", Table() if startState is None else startState)
+
     def getHiddenState(self, step: int | None = None, input: Any = None) -> Any:
         """The hidden state after a step, a table with one entry for each child; None without children."""
         return self._from_children("getHiddenState", step)
 
     def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
         """Replace the hidden state after a step."""
-        self._to_children("setHiddenState", step, hiddenState)
+        self._to_children("setHiddenState", hiddenState, step)
 
     def getGradHiddenState(self, step: int | None = None) -> Any:
         """The gradient with respect to the hidden state after a step."""
@@ -73,19 +91,19 @@ class Stepping:
 
     def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
         """Replace the gradient with respect to the hidden state after a step."""
-        self._to_children("setGradHiddenState", step, gradHiddenState)
+        self._to_children("setGradHiddenState", gradHiddenState, step)
 
     def _from_children(self, method: str, step: int | None) -> Table | None:
         if "modules" not in vars(self):
             return None
         return Table(*[getattr(module, method)(step) for module in self.children()])
 
-    def _to_children(self, method: str, step: int | None, states: Any) -> None:
+    def _to_children(self, method: str, states: Any, *step: int | None) -> None:
         states = Table.from_python(states)
         for i, module in enumerate(self.children(), 1):
             if not isinstance(states, Table):
                 raise InputError(f"{method}: expected a table with a state for each child of {self}")
-            getattr(module, method)(step, states[i])
+            getattr(module, method)(*step, states[i])
 
     def sharedClone(
         self, shareParams: bool = True, shareGradParams: bool = True, stepClone: bool = False

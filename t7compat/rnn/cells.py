@@ -1,4 +1,4 @@
-"""Recurrent cells: LSTM, FastLSTM and GRU.
+"""Recurrent cells: LSTM, FastLSTM, GRU and MuFuRu.
 
 They are built of nn modules, as in Lua: `inputGate`, `i2g`, ... are there, and files of Torch7 load into
 them.
@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,22 +15,26 @@ from t7compat.errors import InputError
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
 from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
+from t7compat.nn.rectifiers import Abs
+from t7compat.nn.reductions import Max, Min, Sum
 from t7compat.nn.scaling import CMul
-from t7compat.nn.shapes import describe, expect
-from t7compat.nn.shaping import Identity, Reshape
+from t7compat.nn.shapes import expect
+from t7compat.nn.shaping import Identity, Reshape, Transpose, Unsqueeze, View
 from t7compat.nn.stochastic import Dropout
 from t7compat.nn.tables import (
     CAddTable,
     CMulTable,
+    CSubTable,
     FlattenTable,
     JoinTable,
     NarrowTable,
     SelectTable,
     SplitTable,
 )
-from t7compat.nn.transfer import Sigmoid, Tanh
+from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
+from t7compat.nn.wrappers import MapTable
+from t7compat.rnn.hidden import Cell
 from t7compat.rnn.misc import SAdd
-from t7compat.rnn.recurrent import Cell
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -76,26 +81,36 @@ def gate_products(cell: Any, gates: int) -> tuple[Module, Module]:
     return x, h
 
 
-def expect_input(cell: Cell, input: Any) -> None:
-    """Raise InputError unless a cell can take this input."""
-    try:
-        if cell.recurrentModule is None:
-            raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
-        expect(input, 1, 2, size=cell.inputSize, like=cell.zeroTensor)
-    except InputError as error:
-        error.within(str(cell))
-        raise
+class Gated(Cell, typename=""):
+    """The base of cells on vectors, whose network `buildModel` makes; p is that of its dropout."""
+
+    def __init__(self, inputSize: int, outputSize: int, rho: int | None, p: Any, mono: Any) -> None:
+        super().__init__(rho or 9999)
+        self.p, self.mono = p or 0, bool(mono)
+        self.inputSize, self.outputSize = inputSize, outputSize
+        self.take_step_module(self.buildModel())
+        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+
+    def buildModel(self) -> Module:
+        """The network of one step."""
+        raise NotImplementedError
+
+    def set_zeros(self, input: Tensor) -> None:
+        self.zeroTensor = self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
+
+    def updateOutput(self, input: Tensor) -> Tensor:
+        try:
+            if self.recurrentModule is None:
+                raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
+            expect(input, 1, 2, size=self.inputSize, like=self.zeroTensor)
+        except InputError as error:
+            error.within(str(self))
+            raise
+        output: Tensor = super().updateOutput(input)
+        return output
 
 
-def parts(state: Any, count: int) -> list[Any]:
-    """The parts of a hidden state given as a table or list."""
-    state = Table.from_python(state)
-    if not isinstance(state, Table) or len(state) < count:
-        raise InputError(f"expected a hidden state of {count} parts, got {describe(state)}")
-    return list(state.unpack(1, count))
-
-
-class LSTM(Cell):
+class LSTM(Gated):
     """Long short-term memory with peepholes.
 
     (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
@@ -117,13 +132,8 @@ class LSTM(Cell):
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
         cell2gate: bool | None = True, p: float | None = 0, mono: bool | None = False,
     ) -> None:  # fmt: skip
-        super().__init__(rho or 9999)
-        self.p, self.mono = p or 0, bool(mono)
-        self.inputSize, self.outputSize = inputSize, outputSize or inputSize
         self.cell2gate = cell2gate is None or bool(cell2gate)
-        self.recurrentModule = self.buildModel()
-        self.modules, self.sharedClones = Table(self.recurrentModule), Table(self.recurrentModule)
-        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+        super().__init__(inputSize, outputSize or inputSize, rho, p, mono)
 
     # ---- the network of one step, {x, h, c} -> {h', c'}
 
@@ -177,32 +187,10 @@ class LSTM(Cell):
 
     # ---- forward and backward
 
-    def initial_state(self, input: Tensor) -> Tensor:
-        return self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
-
     def updateOutput(self, input: Tensor) -> Tensor:
-        expect_input(self, input)
-        output: Tensor = super().updateOutput(input)
+        output = super().updateOutput(input)
         self.cell = self.cells[self.step - 1]
         return output
-
-    # ---- hidden state: {output, cell}
-
-    def getHiddenState(self, step: int | None = None, input: Tensor | None = None) -> Table:
-        """The output and cell of a step (by default the last one); for 0, what comes before the first."""
-        return Table(*self.state_after(step, input))
-
-    def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
-        """Replace the output and cell of a step (0: before the first one)."""
-        self.set_state_after(step, parts(hiddenState, 2))
-
-    def getGradHiddenState(self, step: int | None = None) -> Table:
-        """The gradients with respect to the output and cell of a step that come from later steps."""
-        return Table(*self.gradient_after(step))
-
-    def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
-        """Replace the gradients with respect to the output and cell of a step."""
-        self.set_gradient_after(step, parts(gradHiddenState, 2))
 
     # ---- state
 
@@ -213,13 +201,8 @@ class LSTM(Cell):
         return super().type(type, tensorCache)
 
     def clearState(self) -> Any:
-        for name in (
-            "zeroTensor",
-            "userPrevOutput",
-            "userPrevCell",
-            "userGradPrevOutput",
-            "userGradPrevCell",
-        ):
+        user = ("userPrevOutput", "userPrevCell", "userGradPrevOutput", "userGradPrevCell")
+        for name in ("zeroTensor", *user):
             if vars(self).get(name) is not None:
                 vars(self)[name] = vars(self)[name].new_empty(0)
         return super().clearState()
@@ -260,7 +243,7 @@ class FastLSTM(LSTM):
         )
 
 
-class GRU(Cell):
+class GRU(Gated):
     """Gated recurrent unit.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)
 
         r, z = sigmoid(W x + U h + b)     g = tanh(W x + U (r * h) + b)     h' = (1 - z) * g + z * h
@@ -272,12 +255,7 @@ class GRU(Cell):
         self, inputSize: int, outputSize: int, rho: int | None = None,
         p: float | None = 0, mono: bool | None = False,
     ) -> None:  # fmt: skip
-        super().__init__(rho or 9999)
-        self.p, self.mono = p or 0, bool(mono)
-        self.inputSize, self.outputSize = inputSize, outputSize
-        self.recurrentModule = self.buildModel()
-        self.modules, self.sharedClones = Table(self.recurrentModule), Table(self.recurrentModule)
-        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+        super().__init__(inputSize, outputSize, rho, p, mono)
 
     def buildModel(self) -> Module:
         """{x, h} -> h'"""
@@ -305,29 +283,6 @@ class GRU(Cell):
             chain(each(new, kept), CAddTable()),
         )
 
-    def initial_state(self, input: Tensor) -> Tensor:
-        return self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
-
-    def updateOutput(self, input: Tensor) -> Tensor:
-        expect_input(self, input)
-        return super().updateOutput(input)
-
-    def getHiddenState(self, step: int | None = None, input: Tensor | None = None) -> Tensor:
-        """The output of a step (by default the last one); for step 0, what comes before the first."""
-        return self.state_after(step, input)[0]
-
-    def setHiddenState(self, step: int | None, hiddenState: Tensor) -> None:
-        """Replace the output of a step (0: before the first one)."""
-        self.set_state_after(step, [hiddenState])
-
-    def getGradHiddenState(self, step: int | None = None) -> Tensor:
-        """The gradient with respect to the output of a step that comes from later steps."""
-        return self.gradient_after(step)[0]
-
-    def setGradHiddenState(self, step: int | None, gradHiddenState: Tensor) -> None:
-        """Replace the gradient with respect to the output of a step."""
-        self.set_gradient_after(step, [gradHiddenState])
-
     def migrate(self, params: Table) -> None:
         """Take over the parameters of a GRU without dropout (p = 0) into this one with dropout."""
         if self.p == 0 or len(params) != 6:
@@ -340,3 +295,65 @@ class GRU(Cell):
 
     def __str__(self) -> str:
         return f"{self.__typename__}({self.inputSize} -> {self.outputSize}, {self.p:.2f})"
+
+
+# What MuFuRu makes of {state, new values}
+OPERATIONS: dict[str, Callable[[], Module]] = {
+    "keep": lambda: SelectTable(1),
+    "replace": lambda: SelectTable(2),
+    "mul": CMulTable,
+    "diff": CSubTable,
+    "forget": lambda: chain(SelectTable(1), MulConstant(0)),
+    "sqrt_diff": lambda: chain(CSubTable(), Abs(), Sqrt(), MulConstant(0.25)),
+    "max": lambda: chain(MapTable(Unsqueeze(1)), JoinTable(1), Max(1)),
+    "min": lambda: chain(MapTable(Unsqueeze(1)), JoinTable(1), Min(1)),
+}
+
+
+class MuFuRu(GRU):
+    """Multi-function recurrent unit.  (batch, inputSize) -> (batch, outputSize)
+
+        r = sigmoid(W x + U h + b)     v = sigmoid(W {x, r * h} + b)     p = softmax(W {x, h} + b)
+        h' = the sum over all operations of p[o] * o(h, v)
+
+    for each element with weights p of its own.  `ops` lists the operations: keep (h), replace (v), mul, diff
+    (h - v), forget (0), sqrt_diff (sqrt(|h - v|) / 4), max, min; all by default.  Weissenborn &
+    Rocktaeschel, 2016.
+    """
+
+    def __init__(self, inputSize: int, outputSize: int, ops: Any = None, rho: int | None = None) -> None:
+        default = ("keep", "replace", "mul", "diff", "forget", "sqrt_diff", "max", "min")
+        self.ops = Table(*default) if ops is None else Table.from_python(ops)
+        unknown = [name for name in self.ops if name not in OPERATIONS]
+        if unknown:
+            raise InputError(f"nn.MuFuRu: expected operations out of {', '.join(default)}, got {unknown[0]}")
+        self.num_ops = len(self.ops)
+        self.operations = Table(*[OPERATIONS[name]() for name in self.ops])
+        super().__init__(inputSize, outputSize, rho)
+
+    def buildModel(self) -> Module:
+        """{x, h} -> h'"""
+        inputs, outputs, count = self.inputSize, self.outputSize, self.num_ops
+        reset = beside(Linear(inputs, outputs), Linear(outputs, outputs))
+        gated = each(SelectTable(1), chain(NarrowTable(2, 2), CMulTable()))
+        new = chain(gated, JoinTable(2), Linear(inputs + outputs, outputs), Sigmoid())
+        weights = chain(
+            NarrowTable(1, 2),
+            JoinTable(2),
+            Linear(inputs + outputs, count * outputs),
+            View(count, outputs).setNumInputDims(1),
+            Transpose(Table(1, 2)),
+            SoftMax(),
+        )
+        results = chain(NarrowTable(1, 2), each(*self.operations), MapTable(Unsqueeze(1)), JoinTable(1, 3))
+        return chain(
+            each(SelectTable(1), SelectTable(2), chain(reset, CAddTable(), Sigmoid())),  # {x, h, r}
+            each(SelectTable(2), new, weights),  # {h, v, p}
+            chain(each(results, SelectTable(3)), CMulTable(), Sum(1, 3)),
+        )
+
+    def migrate(self, params: Table) -> None:
+        raise InputError(f"{self}.migrate: not supported")
+
+    def __str__(self) -> str:
+        return f"{self.__typename__}({self.inputSize} -> {self.outputSize}) {{ {' '.join(self.ops)} }}"

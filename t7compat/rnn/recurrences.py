@@ -1,17 +1,19 @@
-"""Recurrence and Recurrent: recurrent modules made of any modules."""
+"""Recurrent modules made of any modules."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from t7compat.errors import InputError
-from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
+from t7compat.nn.containers import Decorator, ParallelTable, Sequential
 from t7compat.nn.module import Module
 from t7compat.nn.scaling import Add
 from t7compat.nn.shapes import expect
 from t7compat.nn.tables import CAddTable
 from t7compat.nn.transfer import Sigmoid
-from t7compat.rnn.recurrent import AbstractRecurrent, Cell, added
+from t7compat.rnn.hidden import Cell, added
+from t7compat.rnn.misc import CopyGrad
+from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table, leaves
 from t7compat.tensortypes import new_tensor
@@ -33,11 +35,11 @@ class Recurrence(Cell):
         super().__init__(rho or 9999)
         self.outputSize = Table(outputSize) if isinstance(outputSize, int) else Table.from_python(outputSize)
         self.nInputDim = nInputDim
-        self.recurrentModule = self.module = recurrentModule
-        self.modules, self.sharedClones = Table(recurrentModule), Table(recurrentModule)
+        self.module = recurrentModule
+        self.take_step_module(recurrentModule)
         self.typeTensor = new_tensor()
 
-    def initial_state(self, input: Any) -> Any:
+    def set_zeros(self, input: Any) -> None:
         first: Any = next(iter(leaves(input)), None)
         expect(first, self.nInputDim, self.nInputDim + 1)
         batch = (len(first),) if first.dim() > self.nInputDim else ()
@@ -47,27 +49,32 @@ class Recurrence(Cell):
                 return Table(*[zeros(part) for part in size])
             return self.typeTensor.new_zeros(*batch, *size)
 
-        return zeros(self.outputSize)
+        self.zeroTensor = zeros(self.outputSize)
 
-    # Hidden state: {output, those of the modules inside}
+    # ---- hidden state: {output, those of the modules inside}
 
     def getHiddenState(self, step: int | None = None, input: Any = None) -> Table:
-        return Table(*self.state_after(step, input), Container.getHiddenState(self, step))
+        return Table(super().getHiddenState(step, input), Module.getHiddenState(self, step))
 
     def setHiddenState(self, step: int | None, hiddenState: Any) -> None:
         output, inner = Table.from_python(hiddenState).unpack(1, 2)
-        self.set_state_after(step, [output])
+        super().setHiddenState(step, output)
         if inner is not None:
             Module.setHiddenState(self, step, inner)
 
-    def getGradHiddenState(self, step: int | None = None) -> Table:
-        return Table(*self.gradient_after(step), Module.getGradHiddenState(self, step))
+    def getGradHiddenState(self, step: int | None = None, input: Any = None) -> Table:
+        return Table(super().getGradHiddenState(step), Module.getGradHiddenState(self, step))
 
     def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
         gradOutput, inner = Table.from_python(gradHiddenState).unpack(1, 2)
-        self.set_gradient_after(step, [gradOutput])
+        super().setGradHiddenState(step, gradOutput)
         if inner is not None:
             Module.setGradHiddenState(self, step, inner)
+
+    def upgrade(self, version: int) -> None:
+        """In the later fork the module is in `modules` only."""
+        super().upgrade(version)
+        vars(self).setdefault("module", self.modules[1])
 
 
 class Recurrent(AbstractRecurrent):
@@ -120,7 +127,7 @@ class Recurrent(AbstractRecurrent):
     def stepping_modules(self) -> list[Module]:
         return [*super().stepping_modules(), self.initialModule]
 
-    def maskZero(self, nInputDim: int) -> Any:
+    def maskZero(self, nInputDim: Any = None) -> Any:
         raise InputError(
             f"{self.__typename__} cannot be masked: its first step has a module of its own; use nn.Recurrence"
         )
@@ -147,3 +154,45 @@ class Recurrent(AbstractRecurrent):
                 "}",
             ]
         )
+
+
+class NormStabilizer(AbstractRecurrent):
+    """y = x; keeps the norms of successive steps together.  (batch, n) -> (batch, n)
+
+    Adds beta (|x[t]| - |x[t-1]|)^2, the mean over the batch, to the loss: that is, its gradient to gradInput.
+    `updateLoss()` gives what Torch7 does: with a plus sign, and divided by the steps.  Krueger & Memisevic,
+    2015.
+    """
+
+    def __init__(self, beta: float | None = 1) -> None:
+        super().__init__()
+        self.beta = 1 if beta is None else beta
+        self.take_step_module(CopyGrad())
+
+    def updateOutput(self, input: Any) -> Any:
+        expect(input, 2)
+        return self.end_step(self.run_step(input))
+
+    def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
+        gradient = self.pass_of(step).backward(gradOutput, **sweep)
+        if gradient is None:
+            return None
+        output, norm = self.outputs[step], self._norm(step)
+        for neighbour in (step - 1, step + 1):
+            if 1 <= neighbour < self.step:
+                slope = 2 * self.beta / len(output) * (norm - self._norm(neighbour)) / norm
+                gradient = gradient + slope * output
+        return gradient
+
+    def updateLoss(self) -> float:
+        """The loss that comes from the steps so far."""
+        sums = [self._norm(step) + self._norm(step + 1) for step in range(1, self.step - 1)]
+        total = sum(both.square().mean().item() for both in sums)
+        self.loss: float = self.beta * total / (self.step - 1)
+        return self.loss
+
+    def _norm(self, step: int) -> Any:
+        return self.outputs[step].norm(dim=1, keepdim=True)
+
+    def __str__(self) -> str:
+        return self.__typename__

@@ -7,15 +7,12 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import path_step
 from t7compat.nn.containers import Container, Decorator
 from t7compat.nn.module import Module, clear
-from t7compat.nn.shapes import describe, expect_fit, like
+from t7compat.nn.shapes import describe
 from t7compat.nn.tape import Tape
-from t7compat.rnn.masking import MaskZero, TrimZero
+from t7compat.rnn.masking import MaskZero, TrimZero, is_number
 from t7compat.table import Table
-
-Tensor = torch.Tensor
 
 
 class AbstractRecurrent(Container):
@@ -37,6 +34,9 @@ class AbstractRecurrent(Container):
     nSharedClone: int | None = None
     inputSize: Any = None
     outputSize: Any = None
+    # Which samples of each step are no part of a sequence, and the number of the last step of it that was run
+    zeroMask: Any = None
+    zeroMaskStep = 0
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)
@@ -52,6 +52,18 @@ class AbstractRecurrent(Container):
             Table(),
         )
         self.sharedClones = Table()
+
+    def take_step_module(self, module: Module) -> None:
+        """Let a module be the one that is run for each step."""
+        self.recurrentModule = self.modules[1] = module
+        self.sharedClones = Table(module)
+
+    def upgrade(self, version: int) -> None:
+        """The later fork of rnn has `modules[1]` only, and says seqlen for rho."""
+        fields = vars(self)
+        if "seqlen" in fields:
+            self.rho = fields.pop("seqlen")
+            self.recurrentModule = self.modules[1]
 
     # ---- one step
 
@@ -69,10 +81,15 @@ class AbstractRecurrent(Container):
         """The output of the recurrentModule (or another module) for the next step."""
         given = Table(input, *state) if state else input
         self.inputs[self.step] = input
+        if self.train is not False:
+            self.recycle()
+            module = module or self.getStepModule(self.step)
+        module = module or self.recurrentModule
+        if isinstance(self.zeroMask, torch.Tensor):
+            self._mask_next_step(module)
         if self.train is False:
-            return (module or self.recurrentModule).updateOutput(given)
-        self.recycle()
-        tape = self.tapes[self.step] = Tape(module or self.getStepModule(self.step), given, as_child=True)
+            return module.updateOutput(given)
+        tape = self.tapes[self.step] = Tape(module, given, as_child=True)
         return tape.result
 
     def end_step(self, output: Any) -> Any:
@@ -152,18 +169,63 @@ class AbstractRecurrent(Container):
         if self.output is None:
             raise InputError(f"{self}: no output for step {step}")
 
-    def maskZero(self, nInputDim: int) -> Any:
-        """Zero the state and output of the samples whose input is all zeros (see MaskZero)."""
-        return self._decorate(MaskZero(self.recurrentModule, nInputDim, True))
+    # ---- steps that are no part of a sequence
+
+    def maskZero(self, nInputDim: Any = None) -> Any:
+        """Zero the state and output of the samples whose input is all zeros (see MaskZero).
+
+        Without a number, in the later fork's way: of those that `setZeroMask` tells.
+        """
+        if is_number(nInputDim):
+            self.take_step_module(MaskZero(self.recurrentModule, nInputDim, True))
+        elif not vars(self).get("maskzero"):
+            self.maskzero = True
+            self.take_step_module(MaskZero(self.recurrentModule, nInputDim))
+        return self
 
     def trimZero(self, nInputDim: int) -> Any:
         """As maskZero, but run only the other samples (see TrimZero)."""
-        return self._decorate(TrimZero(self.recurrentModule, nInputDim, True))
-
-    def _decorate(self, module: Module) -> Any:
-        self.recurrentModule = self.modules[1] = module
-        self.sharedClones = Table(module)
+        if vars(self).get("p") and vars(self).get("mono") is False:
+            raise InputError(f"{self}.trimZero: expected `mono`, for masks that fit any number of samples")
+        self.take_step_module(TrimZero(self.recurrentModule, nInputDim, True))
         return self
+
+    def setZeroMask(self, zeroMask: Any) -> None:
+        if zeroMask is False:
+            self.zeroMask = False
+            for module in self.stepping_modules():
+                module.setZeroMask(False)
+        elif isinstance(self.recurrentModule, AbstractRecurrent):
+            self.recurrentModule.setZeroMask(zeroMask)
+        elif not isinstance(zeroMask, torch.Tensor) or zeroMask.dim() < 2:
+            raise InputError(f"{self}.setZeroMask: expected a tensor (time, batch), got {describe(zeroMask)}")
+        else:
+            self.zeroMask, self.zeroMaskStep = zeroMask, 0
+
+    def _mask_next_step(self, module: Module) -> None:
+        if self.zeroMaskStep >= len(self.zeroMask):
+            raise InputError(f"{self}: expected as many steps as zeroMask has, {len(self.zeroMask)}")
+        module.setZeroMask(self.zeroMask[self.zeroMaskStep])
+        self.zeroMaskStep += 1
+
+    # ---- states
+
+    def reinforce(self, reward: Any) -> None:
+        """Tell the stochastic modules inside their reward: one for all steps, or for each of the last ones.
+
+        The latter are a table, or a tensor whose first dimension is time.
+        """
+        rewards = Table.from_python(reward)
+        if not (isinstance(rewards, Table) or (isinstance(rewards, torch.Tensor) and rewards.dim() > 1)):
+            for module in self.stepping_modules():
+                module.reinforce(reward)
+            return
+        if len(rewards) >= self.step:
+            raise InputError(
+                f"{self}.reinforce: expected at most {self.step - 1} rewards, got {len(rewards)}"
+            )
+        for step, of_step in enumerate(rewards, self.step - len(rewards)):
+            self.getStepModule(step).reinforce(of_step)
 
     def getHiddenState(self, step: int | None = None, input: Any = None) -> Any:
         raise InputError(f"{self.__typename__} has no getHiddenState")
@@ -176,6 +238,9 @@ class AbstractRecurrent(Container):
 
     def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
         raise InputError(f"{self.__typename__} has no setGradHiddenState")
+
+    def setStartState(self, startState: Any = None) -> None:
+        raise InputError(f"{self.__typename__} has no setStartState")
 
     # ---- state
 
@@ -222,102 +287,6 @@ def _compacted(table: Table) -> Table:
     return Table(*[table[key] for key in sorted(table.keys())])
 
 
-class Cell(AbstractRecurrent, typename=""):
-    """A recurrent module with a hidden state, whose first part is its output: {x, state} -> state.
-
-    `states` names, for each part of the state, the field that holds it for all steps, that of its gradients,
-    and those by which the user replaces what comes before the first step and after the last one.
-    """
-
-    states: tuple[tuple[str, str, str, str], ...] = (
-        ("outputs", "gradOutputs", "userPrevOutput", "userNextGradOutput"),
-    )
-    zeroTensor: Any = None
-    userPrevOutput: Any = None
-    userNextGradOutput: Any = None
-
-    def initial_state(self, input: Any) -> Any:
-        """What each part of the state is before the first step: zeros."""
-        raise NotImplementedError
-
-    def state_after(self, step: int | None, input: Any = None) -> list[Any]:
-        """The parts of the state after a step; for step 0, those with which a sequence begins.
-
-        These are zeros to fit `input`, if nothing else is set.
-        """
-        step = self._resolved(step, self.step)
-        if step == 0 and input is not None:
-            self.zeroTensor = self.initial_state(input)
-        if step == 0:
-            return [
-                _first(getattr(self, user), getattr(self, kept)[0], self.zeroTensor)
-                for kept, _, user, _ in self.states
-            ]
-        return [getattr(self, kept)[step] for kept, *_ in self.states]
-
-    def set_state_after(self, step: int | None, state: list[Any]) -> None:
-        """Replace the parts of the state after a step."""
-        step = self._resolved(step, self.step)
-        for (kept, *_), value in zip(self.states, state, strict=True):
-            getattr(self, kept)[step] = value
-
-    def gradient_after(self, step: int | None) -> list[Any]:
-        """The gradients with respect to the state after a step, as far as they come from later steps."""
-        step = self._resolved(step, self.updateGradInputStep or self.step)
-        if step == self.step - 1:
-            return [
-                _first(getattr(self, user), getattr(self, kept)[step], self.zeroTensor)
-                for _, kept, _, user in self.states
-            ]
-        return [getattr(self, kept)[step] for _, kept, *_ in self.states]
-
-    def set_gradient_after(self, step: int | None, gradients: list[Any]) -> None:
-        """Replace the gradients with respect to the parts of the state after a step."""
-        step = self._resolved(step, self.updateGradInputStep or self.step)
-        for (_, kept, *_), value in zip(self.states, gradients, strict=True):
-            getattr(self, kept)[step] = value
-
-    def _resolved(self, step: int | None, current: int) -> int:
-        """None is the step before `current`, negative ones count back from there."""
-        return current - 1 if step is None else current - step - 1 if step < 0 else step
-
-    def updateOutput(self, input: Any) -> Any:
-        result = self.run_step(input, *self.state_after(self.step - 1, input))
-        state = [result] if len(self.states) == 1 else list(result)
-        self.set_state_after(self.step, state)
-        return self.end_step(state[0])
-
-    def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
-        tape = self.pass_of(step)
-        later, *others = self.gradient_after(step)
-        if sweep.get("inputs", True):
-            self._gradOutputs[step] = added(gradOutput, later)
-        total = self._gradOutputs[step]
-        gradients = tape.backward(Table(total, *others) if others else total, **sweep)
-        if gradients is None:
-            return None
-        gradInput, *before = gradients
-        self.set_gradient_after(step - 1, before)
-        return gradInput
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
-
-
-def added(gradOutput: Any, later: Any, name: str = "gradOutput") -> Any:
-    """The gradient given for a step and that from later steps, added."""
-    if isinstance(later, Tensor):
-        expect_fit(name, gradOutput, later)
-        return like(gradOutput, later) + later
-    parts = Table.from_python(gradOutput)
-    if not isinstance(parts, Table):
-        raise InputError(f"{name}: expected {describe(later)}, got {describe(gradOutput)}")
-    return Table.from_items(
-        (key, added(parts[key], value, name + path_step(key))) for key, value in later.items()
-    )
-
-
 class Recursor(AbstractRecurrent):
     """Makes a module one of time steps, with the recurrent modules inside it in step."""
 
@@ -325,8 +294,8 @@ class Recursor(AbstractRecurrent):
 
     def __init__(self, module: Module, rho: int | None = None) -> None:
         super().__init__(rho or 9999999)
-        self.recurrentModule = self.module = module
-        self.modules, self.sharedClones = Table(module), Table(module)
+        self.module = module
+        self.take_step_module(module)
 
     def updateOutput(self, input: Any) -> Any:
         return self.end_step(self.run_step(input))
@@ -349,3 +318,11 @@ class Recursor(AbstractRecurrent):
 
     def setGradHiddenState(self, step: int | None, gradHiddenState: Any) -> None:
         self.modules[1].setGradHiddenState(step, gradHiddenState)
+
+    def setStartState(self, startState: Any = None) -> None:
+        self.modules[1].setStartState(startState)
+
+    def upgrade(self, version: int) -> None:
+        """In the later fork the module is in `modules` only."""
+        super().upgrade(version)
+        vars(self).setdefault("module", self.modules[1])

@@ -70,8 +70,10 @@ class SeqLSTM(Sequence):
         return cell
 
     def upgrade(self, version: int) -> None:
-        """Older files are of the time before projections."""
+        """Older files are of the time before projections, for which the later fork has no other class."""
         vars(self).setdefault("hiddensize", self.outputsize)
+        if "weightO" in vars(self):
+            self.__class__ = SeqLSTMP
 
 
 class SeqLSTMP(SeqLSTM):
@@ -120,6 +122,12 @@ class SeqGRU(Sequence):
         output, gates = fused.gru(x, h, weight, bias, self.mask(x))
         self.passed = output, (), (None, gates)
         return self.timewise(output)
+
+    def upgrade(self, version: int) -> None:
+        """The later fork of rnn spells the sizes otherwise."""
+        for name in ("inputSize", "outputSize"):
+            if name.lower() in vars(self):
+                vars(self)[name] = vars(self).pop(name.lower())
 
     def toGRU(self) -> GRU:
         """A GRU, for single steps, with copies of the parameters and gradients."""

@@ -62,6 +62,8 @@ class Sequence(Remembering, typename=""):
     gates_per_output: int
     batchfirst = False
     maskzero = False
+    v2: bool | None = None  # whether setZeroMask tells the mask, as in the later fork of rnn
+    zeroMask: Any = None
     userPrevOutput: Tensor | None = None
     gradPrevOutput: Tensor | None = None
 
@@ -148,8 +150,12 @@ class Sequence(Remembering, typename=""):
         return [(mine, others) for mine, others in pairs if len(mine) == len(self.parameter_names)]
 
     def mask(self, x: Tensor) -> Tensor | None:
-        """Where the input of a step is all zeros, if that matters."""
+        """Where the input of a step is all zeros, or where setZeroMask says so, if that matters."""
         mask = (x == 0).all(-1, keepdim=True) if self.maskzero else None
+        if self.maskzero and self.v2 and self.zeroMask is not None:
+            mask = None if self.zeroMask is False else self.zeroMask.bool()[..., None]
+            if mask is not None and mask.shape[:2] != x.shape[:2]:
+                raise InputError(f"zeroMask: expected a tensor (time, batch), got {describe(self.zeroMask)}")
         return mask if mask is not None and mask.any() else None
 
     def _keep(self, outputs: Tensor, ends: tuple[Tensor, ...], states: Any) -> None:
@@ -196,6 +202,18 @@ class Sequence(Remembering, typename=""):
         """Set `maskzero`."""
         self.maskzero = True
         return self
+
+    def setZeroMask(self, zeroMask: Any) -> None:
+        self.v2, self.zeroMask = True, zeroMask
+
+    def setStartState(self, startState: Any = None) -> None:
+        """Start the next sequence from {h0, c0}, or h0 alone."""
+        values = Table.from_python(startState)
+        values = [*values] if isinstance(values, Table) else [values] * len(self.states)
+        for state, value in zip(self.states[::-1], values, strict=True):
+            vars(self).pop(state.user, None)
+            if value is not None:
+                vars(self)[state.user] = value
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
         if type is not None:

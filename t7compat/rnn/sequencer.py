@@ -1,4 +1,4 @@
-"""Whole sequences: a module or a criterion applied to each step of one."""
+"""Whole sequences: a module applied to each step of one."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator
-from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
-from t7compat.table import Table, map_leaves
+from t7compat.table import Table
 
 Tensor = torch.Tensor
 
@@ -74,7 +73,7 @@ class Sequencer(AbstractSequencer):
         if not isinstance(module, Module):
             raise InputError(f"nn.Sequencer: expected a module, got {describe(module)}")
         super().__init__()
-        self.module = module if isinstance(module, AbstractRecurrent) else Recursor(module)
+        self.module = recurrent(module)
         self.modules = Table(self.module)
         self.output, self._output, self.tableoutput, self.tablegradInput = Table(), Table(), Table(), Table()
         self.dpnn_mediumEmpty = Table("output", "gradInput", "momGradParams", "dpnn_input", "_output")
@@ -126,45 +125,14 @@ class Sequencer(AbstractSequencer):
         self.tableoutput, self.tablegradInput, self._output = Table(), Table(), Table()
         return super().clearState()
 
+    def upgrade(self, version: int) -> None:
+        """In the later fork of rnn the module is in `modules` only."""
+        vars(self).setdefault("module", self.modules[1])
 
-class SequencerCriterion(Criterion):
-    """The sum of a criterion's losses over the steps of a sequence, or (`sizeAverage`) their mean.
 
-    Tables of T steps, or tensors (T, ...), for the input and the target.  Each step has a clone of the
-    criterion.
-    """
-
-    def __init__(self, criterion: Criterion, sizeAverage: bool | None = False) -> None:
-        super().__init__(criterion=criterion, sizeAverage=bool(sizeAverage), clones=Table())
-        self.gradInput = Table()
-
-    def getStepCriterion(self, step: int) -> Criterion:
-        """The criterion of a step."""
-        if self.clones[step] is None:
-            self.clones[step] = self.criterion.clone()
-        return self.clones[step]
-
-    def updateOutput(self, input: Any, target: Any = None) -> Any:
-        steps = matched(input, target, "target")
-        self.output = sum(self._step(t, "forward", x, y) for t, x, y in steps) / (
-            len(steps) if self.sizeAverage else 1
-        )
-        return self.output
-
-    def updateGradInput(self, input: Any, target: Any = None) -> Any:
-        steps = matched(input, target, "target")
-        gradients = [self._step(t, "backward", x, y) for t, x, y in steps]
-        if self.sizeAverage:
-            gradients = [map_leaves(lambda gradient: gradient / len(steps), g) for g in gradients]
-        self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
-        return self.gradInput
-
-    def _step(self, t: int, method: str, *arguments: Any) -> Any:
-        try:
-            return getattr(self.getStepCriterion(t), method)(*arguments)
-        except InputError as error:
-            error.within(f"in step {t} of {self.__typename__}")
-            raise
+def recurrent(module: Module) -> AbstractRecurrent:
+    """The module, in a Recursor if it is not recurrent itself."""
+    return module if isinstance(module, AbstractRecurrent) else Recursor(module)
 
 
 def steps_of(value: Any, name: str) -> list[Any]:
