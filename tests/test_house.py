@@ -29,6 +29,7 @@ ROOMS = (
     "t7compat.nn",
     "t7compat.rnn",
     "t7compat.nngraph",
+    "t7compat.optim",
     "t7compat.foreign",
     "t7compat.cudnn",
     "converters",

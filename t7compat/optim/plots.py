@@ -1,0 +1,82 @@
+"""The pictures that Logger and ConfusionMatrix draw, by matplotlib."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from t7compat.errors import InputError
+
+# gnuplot's styles in matplotlib's terms
+STYLES: dict[str, dict[str, Any]] = {
+    "+": {"linestyle": "none", "marker": "+"},
+    "-": {"linestyle": "-"},
+    "+-": {"linestyle": "-", "marker": "+"},
+    ".": {"linestyle": "none", "marker": ","},
+    "~": {"linestyle": "-"},
+    "|": {"linestyle": "none", "marker": "|"},
+}
+
+
+def curves(logger: Any, found: list[tuple[str, list[Any], str]]) -> None:
+    """Draw (name, values, style) to the logger's window and file."""
+    try:
+        pyplot = importlib.import_module("matplotlib.pyplot")
+    except ImportError:
+        if not vars(logger).get("warned"):
+            print("<Logger> warning: cannot plot without matplotlib (pip install t7compat[plot])")
+            logger.warned = True
+        return
+    figure = pyplot.figure(logger.figure)
+    logger.figure = figure.number
+    figure.clear()
+    axes = figure.add_subplot()
+    for name, values, style in found:
+        places = range(1, len(values) + 1)
+        if style == "|":
+            axes.vlines(places, 0, values, label=name)
+        else:
+            axes.plot(places, values, label=name, **STYLES.get(style, STYLES["-"]))
+    if logger.logscale:
+        axes.set_yscale("log")
+    axes.grid(True)
+    axes.legend()
+    axes.set_title(f"<Logger::{logger.name}>")
+    if logger.epsfile:
+        figure.savefig(logger.epsfile)
+    if logger.showPlot and figure.canvas.required_interactive_framework:
+        pyplot.show(block=False)
+        pyplot.pause(0.001)
+    else:
+        pyplot.close(figure)
+
+
+def confusion(
+    mat: Tensor, names: list[str], sortmode: str, display: bool, block: int, legendwidth: int
+) -> Tensor:
+    """Draw a confusion matrix with its scores in percent and a legend."""
+    try:
+        figures = importlib.import_module("matplotlib.figure")
+        canvases = importlib.import_module("matplotlib.backends.backend_agg")
+    except ImportError:
+        raise InputError("render: needs matplotlib (pip install t7compat[plot])") from None
+    counts = mat.double()
+    totals = counts.sum(1)
+    scores = counts / totals.clamp(min=1)[:, None]
+    order = (scores.diag() if sortmode == "score" else totals).argsort(descending=True, stable=True)
+    side = block * len(names)
+    figure = figures.Figure((side + legendwidth, side), dpi=1)
+    canvas = canvases.FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, side / (side + legendwidth), 1))
+    axes.imshow(scores[order][:, order], cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.axis("off")
+    size = block / 2.5  # in pixels, which are points here
+    for row, target in enumerate(order.tolist()):
+        for column, prediction in enumerate(order.tolist()):
+            score = scores[target, prediction].item()
+            color = "black" if score > 0.5 else "white"
+            axes.text(column, row, f"{score * 100:02.0f}", ha="center", va="center", color=color)
+    return torch.zeros(0)
