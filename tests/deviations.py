@@ -15,8 +15,10 @@ _INDICES = "its input are indices"
 _SCRATCH = "in Torch7 the conversion to another type adds a scratch field, which nothing reads here"
 _KEEPS_TYPE = "not to be converted is what it is for"
 _ROUNDED = "it computes in 32 bits and gives 64, which would have to be exact; tested in test_nn_wrappers.py"
-_FLAT = "a cubic polynomial through a parabola divides noise by noise: Torch7 itself goes elsewhere when the "\
+_FLAT = (
+    "a cubic polynomial through a parabola divides noise by noise: Torch7 itself goes elsewhere when the "
     "gradient changes in its last bit"
+)
 _TO_ANOTHER_TYPE = "its gradInput has another type than its input, with which no graph can go on"
 
 DEVIATIONS: dict[str, str] = {

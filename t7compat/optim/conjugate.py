@@ -66,8 +66,9 @@ class Descent:
                 return False, f2, z1
             if d2 > self.sig * d1:
                 return True, f2, z1
-            # With a fraction of an evaluation left, Torch7 goes on until it finds a point, and for ever on NaN
-            if left == 0 or (left < 0 and np.isnan(d2)):
+            # after a fraction of an evaluation, Torch7 goes on until it finds a point, and so for ever beyond
+            # the numbers
+            if left == 0 or (left < 0 and not np.isfinite([f2, d2, z1]).all()):
                 return False, f2, z1
             step = self.onward(f2, d2, f3, d3, z3, z1, limit)
             f3, d3, z3 = f2, d2, -step

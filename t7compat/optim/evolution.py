@@ -142,7 +142,7 @@ class Strategy:
         if self.evaluations - self.decomposed_at > pause:
             self.decomposed_at = self.evaluations
             self.C = self.C.triu() + self.C.triu(1).T
-            # numpy's LAPACK gives the eigenvectors the signs that Torch7 has (up to 25 of them), PyTorch's does not
+            # not PyTorch's: up to 25 eigenvectors have the signs that they have in Torch7
             D, B = np.linalg.eigh(self.C.cpu().numpy(), UPLO="U")
             self.D, self.B = torch.from_numpy(np.sqrt(D)).to(self.mean), torch.from_numpy(B).to(self.mean)
             self.inverse_root = self.B @ torch.diag(1 / self.D) @ self.B.T

@@ -144,7 +144,7 @@ def _refined(
 
 
 def _inside(t: Any, bracket: list[Trial], stalls: bool) -> tuple[Any, bool]:
-    """`t`, moved away from an end of the bracket if it is near one for the second time; whether it is near."""
+    """`t`, moved away from an end of the bracket that it is near to a second time; whether it is near."""
     least, greatest = sorted(point.t for point in bracket)
     width = greatest - least
     if not min(greatest - t, t - least) / width < 0.1:
@@ -201,7 +201,7 @@ def _minimum_between(rows: Any, lower: Any, upper: Any) -> tuple[float, float]:
     ends = np.array([lower, upper], rows.dtype)
     best, lowest = (lower + upper) / 2, np.inf
     for place in (*ends, *x, *extrema):
-        height = sum(float(c) * np.float64(place) ** power for c, power in zip(polynomial, powers, strict=True))
+        height = polynomial.astype(np.float64) @ np.float64(place) ** powers
         if lower <= place <= upper and height < lowest:
             best, lowest = place, height
     return float(best), float(lowest)
@@ -210,7 +210,9 @@ def _minimum_between(rows: Any, lower: Any, upper: Any) -> tuple[float, float]:
 def _solution(matrix: Any, right: Any) -> Any:
     """The solution of a system of linear equations."""
     try:
-        solution = torch.linalg.lstsq(torch.from_numpy(matrix), torch.from_numpy(right), driver="gels").solution
+        solution = torch.linalg.lstsq(
+            torch.from_numpy(matrix), torch.from_numpy(right), driver="gels"
+        ).solution
     except RuntimeError as error:
         raise InputError(f"polyinterp: there is no one polynomial through these points ({error})") from error
     return solution[:, 0].numpy()

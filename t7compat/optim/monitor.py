@@ -31,6 +31,8 @@ class ConfusionMatrix(LuaObject, typename="optim.ConfusionMatrix"):
 
     mat: Tensor
     classes: Table
+    totalValid: float
+    averageValid: float
     _mat_flat: Tensor | None = None  # missing in old files
 
     def __init__(self, nclasses: Any, classes: Any = None) -> None:
@@ -51,9 +53,9 @@ class ConfusionMatrix(LuaObject, typename="optim.ConfusionMatrix"):
     def add(self, prediction: Any, target: Any) -> None:
         """Count one prediction.  Both are a class, or a vector in which that of the class is the greatest."""
         if isinstance(prediction, Tensor):
-            prediction = self._classes("prediction", prediction, 1)
             if isinstance(target, Tensor):
                 target = self._classes("target", target, 1)
+            prediction = self._classes("prediction", prediction, 1)
         pair = [torch.as_tensor([number(f"add: {name}", value)], dtype=torch.float64)
                 for name, value in (("target", target), ("prediction", prediction))]  # fmt: skip
         self._count(*pair)
@@ -105,12 +107,12 @@ class ConfusionMatrix(LuaObject, typename="optim.ConfusionMatrix"):
         self.valids.copy_(hits / rows)
         self.unionvalids.copy_(hits / (rows + columns - self.mat.diag()))
         self.totalValid = (hits.sum() / self.mat.sum()).item()
-        has_value = ~self.valids.isnan()
-        self.averageValid = self.valids[has_value].double().mean().item()
-        self.averageUnionValid = self.unionvalids[has_value & ~self.unionvalids.isnan()].double().mean().item()
+        has_value = ~self.valids.isnan()  # and then the class has a unionvalid, too
+        averages = (part[has_value].double().mean().item() for part in (self.valids, self.unionvalids))
+        self.averageValid, self.averageUnionValid = averages
 
     def farFrr(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """False rejection and acceptance rates: of each class, -1 for one without targets; then without such."""
+        """False rejection and acceptance rates of all classes (-1 without targets); of those with targets."""
         n, totals = self.nclasses, self.mat.sum(1).double()
         rates = self.mat.double() / totals[:, None]
         has_targets = totals != 0
@@ -200,11 +202,9 @@ class Logger(LuaObject, typename="optim.Logger"):
         symbols = as_table("add", symbols)
         texts = [_column(value) for value in symbols.values()]
         if self.empty:
-            self._begin((key, key) for key in symbols.keys())
-            for key in symbols.keys():
-                self.names[key] = key
-            self.idx = self.names
-        unknown = [key for key in symbols.keys() if self.symbols[key] is None]
+            self.idx = self.names = Table.from_items((key, key) for key, _ in symbols.items())
+            self._begin(self.names.items())
+        unknown = [key for key, _ in symbols.items() if self.symbols[key] is None]
         if unknown:
             raise InputError(f"add: expected values for the columns of this log, got one for {unknown[0]!r}")
         print(*texts, sep="\t", end="\t\n", file=self.file, flush=True)
@@ -237,7 +237,7 @@ class Logger(LuaObject, typename="optim.Logger"):
         self.showPlot = state
 
     def plot(self, *names: Any) -> None:
-        """Plot these columns (all without names) to the file `epsfile`, where they have two numbers or more."""
+        """Plot these columns (all of them without names) that have two numbers or more, to `epsfile`."""
         keys = [self.idx[name] for name in names] or list(self.symbols.keys())
         if None in keys:
             raise InputError(f"plot: expected names of columns, got {names[keys.index(None)]!r}")

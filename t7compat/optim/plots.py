@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,9 +48,8 @@ def curves(logger: Any, found: list[tuple[str, list[Any], str]]) -> None:
     axes.set_title(f"<Logger::{logger.name}>")
     if logger.epsfile:
         figure.savefig(logger.epsfile)
-    if logger.showPlot and figure.canvas.required_interactive_framework:
-        pyplot.show(block=False)
-        pyplot.pause(0.001)
+    if logger.showPlot:
+        _present(pyplot, figure)
     else:
         pyplot.close(figure)
 
@@ -68,15 +68,38 @@ def confusion(
     scores = counts / totals.clamp(min=1)[:, None]
     order = (scores.diag() if sortmode == "score" else totals).argsort(descending=True, stable=True)
     side = block * len(names)
-    figure = figures.Figure((side + legendwidth, side), dpi=1)
+    figure = figures.Figure(((side + legendwidth) / 72, side / 72), dpi=72)  # a point is a pixel
     canvas = canvases.FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, side / (side + legendwidth), 1))
-    axes.imshow(scores[order][:, order], cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(scores[order][:, order].numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
     axes.axis("off")
-    size = block / 2.5  # in pixels, which are points here
+    style = {"fontsize": block / 2.5, "va": "center"}
     for row, target in enumerate(order.tolist()):
         for column, prediction in enumerate(order.tolist()):
             score = scores[target, prediction].item()
             color = "black" if score > 0.5 else "white"
-            axes.text(column, row, f"{score * 100:02.0f}", ha="center", va="center", color=color)
-    return torch.zeros(0)
+            axes.text(column, row, f"{score * 100:02.0f}", ha="center", color=color, **style)
+        share = totals[target].item() / max(1, totals.sum().item()) * 100
+        axes.text(len(names) - 0.3, row, f"[{share:2.2f}% labels]  {names[target]}", **style)
+    canvas.draw()
+    picture = torch.from_numpy(np.array(canvas.buffer_rgba()))[..., :3].permute(2, 0, 1) / 255
+    if display:
+        show(picture)
+    return picture
+
+
+def show(picture: Tensor) -> None:
+    """Open a window with a picture, where there is a screen."""
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    figure = pyplot.figure()
+    figure.figimage(picture.permute(1, 2, 0).numpy())
+    _present(pyplot, figure)
+
+
+def _present(pyplot: Any, figure: Any) -> None:
+    """Put a figure on the screen, or close it where there is none."""
+    if figure.canvas.required_interactive_framework:
+        pyplot.show(block=False)
+        pyplot.pause(0.001)
+    else:
+        pyplot.close(figure)
