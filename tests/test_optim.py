@@ -214,7 +214,7 @@ def test_confusion_matrix_of_a_file_goes_on() -> None:
     matrix = optim.ConfusionMatrix(Table("cat", "dog"))
     matrix.batchAdd(torch.tensor([1, 2, 2]), torch.tensor([1, 2, 1]))
     again = loads(dumps(matrix))
-    again._mat_flat = None  # as in old files
+    del again._mat_flat  # as in old files
     again.add(1, 2)
     assert again.mat.tolist() == [[1, 1], [1, 1]]
     assert "[class: dog]" in str(again)

@@ -33,7 +33,6 @@ class ConfusionMatrix(LuaObject, typename="optim.ConfusionMatrix"):
     classes: Table
     totalValid: float
     averageValid: float
-    _mat_flat: Tensor | None = None  # missing in old files
 
     def __init__(self, nclasses: Any, classes: Any = None) -> None:
         nclasses, classes = Table.from_python(nclasses), Table.from_python(classes)
@@ -84,8 +83,8 @@ class ConfusionMatrix(LuaObject, typename="optim.ConfusionMatrix"):
         return index.view(-1)
 
     def _count(self, targets: Tensor, predictions: Tensor) -> None:
-        """Add one for each pair with a target above 0."""
-        counts = targets > 0 if targets.dtype == torch.float64 else targets >= 1
+        """Add one for each pair with a target of 1 or more."""
+        counts = targets >= 1
         targets, predictions = targets[counts].long(), predictions[counts].long()
         for name, classes in (("targets", targets), ("predictions", predictions)):
             wrong = classes[(classes < 1) | (classes > self.nclasses)]
