@@ -30,6 +30,7 @@ ROOMS = (
     "t7compat.dpnn",
     "t7compat.rnn",
     "t7compat.nngraph",
+    "t7compat.optim",
     "t7compat.foreign",
     "t7compat.cudnn",
     "converters",
