@@ -92,9 +92,10 @@ class Container(Module):
         """Those of all modules inside; the method of a module that has one of its own is called instead."""
         pairs: list[tuple[Any, Any]] = []
         for module in self.modules:
-            if method in module._steps_itself or method in vars(module):
+            fields = vars(module)
+            if method in module._steps_itself or method in fields:
                 getattr(module, method)(*arguments)
-            else:
+            elif not module._is_bare or "parameters" in fields:
                 pairs += module.affected(method, *arguments)
         return pairs
 

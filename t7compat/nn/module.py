@@ -60,6 +60,7 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     _computes = False
     _is_opaque = True
     _lists_parameters = False  # whether the class overrides `parameters`
+    _is_bare = False  # whether the class has no parameters, nor may have modules with some inside
     _steps_itself: frozenset[str] = frozenset()  # which of these it overrides: {zeroGrad,update}Parameters
     _parameter_fields: tuple[tuple[str, str], ...] = ()  # names of the parameters and of their gradients
 
@@ -73,6 +74,7 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         steps = ("zeroGradParameters", "updateParameters")
         cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
         cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
+        cls._is_bare = not names and not cls._lists_parameters and cls.affected is Module.affected
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)

@@ -172,7 +172,7 @@ class Tape:
             gradInput = result if input is self.input else map_leaves(gradient, input)
             if module.gradient_has_own_type:
                 own[id(input)] = of_type(gradInput, module.gradInput)
-            module.gradInput = own.get(id(input), gradInput)
+            module.gradInput = own.get(id(input), gradInput) if own else gradInput
             if module.keeps_state:
                 module.passed_back()
         return own.get(id(self.input), result)
