@@ -25,13 +25,13 @@ for path in sys.argv[1:]:
     verdict = {"outcome": "value"}
     limit = used() + os.path.getsize(path) + SPARE
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         t7compat.load(path)
     except t7compat.T7FormatError as error:
         verdict = {"outcome": "error", "message": str(error), "offset": error.offset}
     except Exception as error:
         verdict = {"outcome": f"{type(error).__name__}: {error}"}
-    verdict["seconds"] = time.perf_counter() - start
+    verdict["seconds"] = time.process_time() - start
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     print(json.dumps(verdict))
