@@ -5,10 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from timeit import Timer
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import torch
+
+from t7compat import nn
 
 LONG_ENOUGH = 0.02  # seconds: short calls are timed several at once
 ROUNDS = 7
+LEARNING_RATE = 0.01
 
 
 class Task(NamedTuple):
@@ -33,3 +38,28 @@ def compare(*tasks: Task) -> None:
         here, there = map(statistics.median, zip(*rounds, strict=True))
         ratio = f"ratio {here / there:5.2f}"
         print(f"{task.name:{width}} {here:10.3f} ms   {task.other:24} {there:10.3f} ms   {ratio}")
+
+
+def descent(network: nn.Module, criterion: nn.Criterion, x: Any, y: Any) -> Callable[[], object]:
+    """A training step with t7compat."""
+
+    def step() -> None:
+        network.zeroGradParameters()
+        output = network.forward(x)
+        criterion.forward(output, y)
+        network.backward(x, criterion.backward(output, y))
+        network.updateParameters(LEARNING_RATE)
+
+    return step
+
+
+def native_descent(network: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Callable[[], object]:
+    """The same with torch.nn, given what computes the loss."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    return step

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from compare import Task, compare
+from compare import Task, compare, descent, native_descent
 from torch import nn as torch_nn
 
 import t7compat
 from t7compat import nn
 
-LEARNING_RATE = 0.01
 BATCH, CLASSES, SIZE = 16, 10, 32
 WIDTHS = [(32,), (64, 64), (128, 128)]  # of the convolutions before each pooling
 WIDTH, BLOCKS = 32, 3  # of the residual network
@@ -67,28 +66,15 @@ def ours(network: nn.Module) -> Callable[[], object]:
     criterion = nn.CrossEntropyCriterion()
     x, y = torch.randn(BATCH, 3, SIZE, SIZE), torch.randint(CLASSES, (BATCH,)) + 1
 
-    def step() -> None:
-        network.zeroGradParameters()
-        output = network.forward(x)
-        criterion.forward(output, y)
-        network.backward(x, criterion.backward(output, y))
-        network.updateParameters(LEARNING_RATE)
-
-    return step
+    return descent(network, criterion, x, y)
 
 
 def native(network: torch_nn.Module) -> Callable[[], object]:
     """The same with torch.nn."""
     criterion = torch_nn.CrossEntropyLoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     x, y = torch.randn(BATCH, 3, SIZE, SIZE), torch.randint(CLASSES, (BATCH,))
 
-    def step() -> None:
-        optimizer.zero_grad()
-        criterion(network(x), y).backward()
-        optimizer.step()
-
-    return step
+    return native_descent(network, lambda: criterion(network(x), y))
 
 
 if __name__ == "__main__":

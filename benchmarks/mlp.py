@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from compare import Task, compare
+from compare import Task, compare, descent, native_descent
 
 import t7compat
 from t7compat import nn
 
 DEPTH = 10
 SIZES = [(16, 8), (128, 32)]  # width, batch
-LEARNING_RATE = 0.01
 
 
 def ours(width: int, batch: int) -> Callable[[], object]:
@@ -23,29 +22,16 @@ def ours(width: int, batch: int) -> Callable[[], object]:
     criterion = nn.MSECriterion()
     x, y = torch.randn(batch, width), torch.randn(batch, width)
 
-    def step() -> None:
-        network.zeroGradParameters()
-        output = network.forward(x)
-        criterion.forward(output, y)
-        network.backward(x, criterion.backward(output, y))
-        network.updateParameters(LEARNING_RATE)
-
-    return step
+    return descent(network, criterion, x, y)
 
 
 def native(width: int, batch: int) -> Callable[[], object]:
     """The same with torch.nn."""
     layers = [layer for _ in range(DEPTH) for layer in (torch.nn.Linear(width, width), torch.nn.ReLU())]
     network, criterion = torch.nn.Sequential(*layers), torch.nn.MSELoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     x, y = torch.randn(batch, width), torch.randn(batch, width)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        criterion(network(x), y).backward()
-        optimizer.step()
-
-    return step
+    return native_descent(network, lambda: criterion(network(x), y))
 
 
 if __name__ == "__main__":

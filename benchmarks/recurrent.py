@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from compare import Task, compare
+from compare import Task, compare, descent, native_descent
 
 import t7compat
 from t7compat import nn
@@ -26,7 +26,6 @@ PAIRS = [
     Pair("SeqGRU", lambda size: nn.SeqGRU(size, size), torch.nn.GRU),  # not the same: r acts elsewhere
 ]
 SIZES = [(50, 50, 128), (50, 64, 512)]  # steps, batch, inputs and outputs
-LEARNING_RATE = 0.01
 
 
 def ours(make: Callable[[int], nn.Module], *size: int) -> Callable[[], object]:
@@ -34,28 +33,15 @@ def ours(make: Callable[[int], nn.Module], *size: int) -> Callable[[], object]:
     network, criterion = make(size[-1]), nn.MSECriterion()
     x, y = torch.randn(size), torch.randn(size)
 
-    def step() -> None:
-        network.zeroGradParameters()
-        output = network.forward(x)
-        criterion.forward(output, y)
-        network.backward(x, criterion.backward(output, y))
-        network.updateParameters(LEARNING_RATE)
-
-    return step
+    return descent(network, criterion, x, y)
 
 
 def native(layer: type[torch.nn.RNNBase], *size: int) -> Callable[[], object]:
     """The same with torch.nn."""
     network, criterion = layer(size[-1], size[-1]), torch.nn.MSELoss()
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     x, y = torch.randn(size), torch.randn(size)
 
-    def step() -> None:
-        optimizer.zero_grad()
-        criterion(network(x)[0], y).backward()
-        optimizer.step()
-
-    return step
+    return native_descent(network, lambda: criterion(network(x)[0], y))
 
 
 if __name__ == "__main__":

@@ -77,20 +77,26 @@ class Container(Module):
             raise
 
     def explain(self, input: Any) -> None:
+        self.expect_modules()
+        super().explain(input)
+
+    def expect_modules(self) -> None:
+        """Raise InputError unless all children are modules; in a file they may be of an unknown class."""
         for index, module in enumerate(self.modules, 1):
             if not isinstance(module, Module):
                 kind = f"{describe(module)}, which is no registered class"
-                raise InputError(f"expected a module at index {index}, got {kind}")
-        super().explain(input)
+                raise InputError(f"{self.__typename__}: expected a module at index {index}, got {kind}")
 
     def applyToModules(self, func: Callable[[Any], Any]) -> None:
         """Call `func` on each child."""
+        self.expect_modules()
         for module in self.modules:
             func(module)
 
     def affected(self, method: str, *arguments: Any) -> list[tuple[Any, Any]]:
         """Those of all modules inside; the method of a module that has one of its own is called instead."""
         pairs: list[tuple[Any, Any]] = []
+        self.expect_modules()
         for module in self.modules:
             fields = vars(module)
             if method in module._steps_itself or method in fields:

@@ -198,6 +198,13 @@ class Extreme(Pointwise, typename=""):
         names = (f"{self.kind}Idx", "mask", f"{self.kind}Vals", "gradMaxVals")
         super().__init__(gradInput=Table(), **{name: new_tensor() for name in names})
 
+    def compute(self, input: tuple[Tensor, ...]) -> Tensor:
+        chosen, *others = input
+        for other in others:
+            x = like(other, chosen)
+            chosen = torch.where(x > chosen if self.kind == "max" else x < chosen, x, chosen)
+        return chosen
+
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
         if not tape.is_replay:
@@ -221,13 +228,6 @@ class CMaxTable(Extreme):
 
     kind = "max"
 
-    def compute(self, input: tuple[Tensor, ...]) -> Tensor:
-        largest, *others = input
-        for other in others:
-            x = like(other, largest)
-            largest = torch.where(x > largest, x, largest)
-        return largest
-
 
 class CMinTable(Extreme):
     """The smallest of the entries, element by element.  {(...), (...), ...} -> (...)
@@ -236,13 +236,6 @@ class CMinTable(Extreme):
     """
 
     kind = "min"
-
-    def compute(self, input: tuple[Tensor, ...]) -> Tensor:
-        smallest, *others = input
-        for other in others:
-            x = like(other, smallest)
-            smallest = torch.where(x < smallest, x, smallest)
-        return smallest
 
 
 class CAddTensorTable(Module):
