@@ -47,7 +47,7 @@ def test_derivatives_of_lstm(masked: bool, outputs: int | None) -> None:
     mask = (masked_sequence() == 0).all(-1, keepdim=True) if masked else None
 
     def function(*tensors: torch.Tensor) -> Any:
-        return fused.lstm(*tensors[:5], *tensors[5:] or (None,), mask=mask)[:2]
+        return fused.lstm(*tensors[:5], project=next(iter(tensors[5:]), None), mask=mask)[:2]
 
     assert torch.autograd.gradcheck(function, [value.requires_grad_() for value in values])
 

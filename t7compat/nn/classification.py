@@ -86,6 +86,9 @@ class ClassNLLCriterion(LogLikelihood):
         expect_targets(target, 1 if input.dim() == 1 else len(input))
         super().prepare(input, target)
 
+    def adds_samples(self, target: Any) -> bool:
+        return self.weights is None and not (target == self.ignoreIndex).any()
+
     def beside(self) -> tuple[int, ...]:
         return (self.ignoreIndex,)
 
@@ -147,6 +150,9 @@ class CrossEntropyCriterion(Criterion):
     def updateOutput(self, input: Any, target: Any = None) -> Any:
         self.nll.output = super().updateOutput(input, target)
         return self.output
+
+    def adds_samples(self, target: Any) -> bool:
+        return self.nll.adds_samples(target)
 
     def native(self) -> Native:
         likelihood = self.nll.native()
@@ -266,6 +272,9 @@ class BCECriterion(Binary):
         super().prepare(input, target)
         if not ((input >= 0) & (input <= 1)).all():
             raise InputError(f"expected input between 0 and 1, got {input.min():g} to {input.max():g}")
+
+    def adds_samples(self, target: Any) -> bool:
+        return self.weights is None
 
     def native(self) -> Native:
         return functools.partial(torch.nn.BCELoss, self.weights, reduction=reduction(self))

@@ -14,6 +14,7 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, centered, describe, expect_joinable, expect_table
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.nn.tape import Tape, fork, label
 from t7compat.nn.timing import Timed
 from t7compat.t7file.objects import LongStorage, Storage
@@ -96,13 +97,16 @@ class Container(Module):
     def affected(self, method: str, *arguments: Any) -> list[tuple[Any, Any]]:
         """Those of all modules inside; the method of a module that has one of its own is called instead."""
         pairs: list[tuple[Any, Any]] = []
-        self.expect_modules()
         for module in self.modules:
-            fields = vars(module)
-            if method in module._steps_itself or method in fields:
-                getattr(module, method)(*arguments)
-            elif not module._is_bare or "parameters" in fields:
-                pairs += module.affected(method, *arguments)
+            try:
+                fields = vars(module)
+                if method in module._steps_itself or method in fields:
+                    getattr(module, method)(*arguments)
+                elif not module._is_bare or "parameters" in fields:
+                    pairs += module.affected(method, *arguments)
+            except AttributeError:
+                self.expect_modules()
+                raise
         return pairs
 
     def training(self) -> None:
@@ -140,6 +144,7 @@ class Container(Module):
 class Sequential(Container):
     """Each module works on the output of the one before."""
 
+    row_dims = ANY_DIMS
     tells_times = True
 
     def compute(self, input: Any, *children: Child) -> Any:
@@ -250,6 +255,7 @@ class DepthConcat(Concat):
 class ConcatTable(Container):
     """Every module works on the same input; the output is the table of their outputs."""
 
+    row_dims = ANY_DIMS
     shares_input = True
     __str__ = branches_text
 
@@ -291,6 +297,7 @@ class Parallel(Container):
 class ParallelTable(Container):
     """Module i works on entry i of the input; the output is the table of their outputs."""
 
+    row_dims = ANY_DIMS
     tells_times = True
     __str__ = branches_text
 

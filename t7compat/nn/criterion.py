@@ -72,6 +72,13 @@ class Criterion(Batching, LuaObject):
     def explain(self, input: Any, target: Any) -> None:
         """Called when `compute` failed: raise InputError for what is too costly to look for every time."""
 
+    def adds_samples(self, target: Any) -> bool:
+        """Whether the loss of a batch is the sum over its samples, or with `sizeAverage` their mean.
+
+        Holds only for the class that says so, not for those derived from it.
+        """
+        return False
+
     def native(self) -> functools.partial[Any] | None:
         """The torch.nn loss that is equal, as a call yet to be made; None without one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -54,6 +55,10 @@ class LookupTable(Module):
         padding = zero_based(self.paddingValue) if 0 < self.paddingValue <= len(weight) else None
         norm, by_frequency = self.normType or 2, bool(self.shouldScaleGradByFreq)
         return F.embedding(zero_based(input), weight, padding, self.maxNorm, norm, by_frequency)
+
+    @property
+    def row_dims(self) -> Collection[int]:  # type: ignore[override]
+        return () if self.shouldScaleGradByFreq else (0, 1)
 
     def prepare(self, input: Any) -> None:
         expect(input, 1, 2)

@@ -61,8 +61,10 @@ def same(a: Any, b: Any) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
+    if a is b:
+        return True
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-        return a is b or (type(a) is type(b) and bool(a == b))
+        return type(a) is type(b) and bool(a == b)
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return False
     return (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) or torch.equal(a, b)

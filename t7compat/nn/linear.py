@@ -36,6 +36,7 @@ def draw(stdv: float | None, fan_in: int, *parameters: Tensor | None) -> None:
 class Linear(Module):
     """y = W x + b.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)"""
 
+    row_dims = (1,)
     parameter_names: tuple[str, ...] = ("weight", "bias")
     scratch: tuple[str, ...] = ("addBuffer",)
     updates_when_shared = True

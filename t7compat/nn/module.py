@@ -22,12 +22,10 @@ from t7compat.nn.gradients import add_all, gradient_name, same
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.serializing import Serializing
 from t7compat.nn.shapes import describe, expect
-from t7compat.nn.stepping import Stepping
+from t7compat.nn.stepping import PROTOCOL, Stepping
 from t7compat.nn.tape import Tape
 from t7compat.table import Table
 from t7compat.tensortypes import alias, default_type, new_tensor
-
-PROTOCOL = ("updateOutput", "updateGradInput", "accGradParameters", "accUpdateGradParameters", "backward")
 
 
 class Module(Stepping, Descent, Serializing, LuaObject):

@@ -14,6 +14,7 @@ from t7compat.nn.containers import Child, ConcatTable, Sequential
 from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import expect
 from t7compat.nn.shaping import Identity
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.nn.tables import JoinTable
 from t7compat.nn.transfer import MulConstant, Native, Tensor, flag
 from t7compat.tensortypes import new_tensor
@@ -21,6 +22,8 @@ from t7compat.tensortypes import new_tensor
 
 class Abs(TensorLayer):
     """|x|, of slope 1 at 0.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def compute(self, input: Tensor) -> Tensor:
         return torch.where(input >= 0, input, -input)
@@ -32,6 +35,7 @@ class Abs(TensorLayer):
 class HardTanh(TensorLayer):
     """x, but at least min_val and at most max_val; of slope 0 at both.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
     min_val: float = -1
     max_val: float = 1
 
@@ -58,6 +62,8 @@ class Clamp(HardTanh):
 
 class ReLU6(TensorLayer):
     """x, but at least 0 and at most 6; of slope 0 at both.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__(inplace=flag(inplace))
@@ -88,6 +94,8 @@ class Shrink(TensorLayer, typename=""):
 class HardShrink(Shrink):
     """x, but 0 from -lambda to lambda.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: Tensor) -> Tensor:
         return F.hardshrink(input, self.lambda_)
 
@@ -97,6 +105,8 @@ class HardShrink(Shrink):
 
 class SoftShrink(Shrink):
     """x moved towards 0 by lambda, and 0 from -lambda to lambda.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def compute(self, input: Tensor) -> Tensor:
         return F.softshrink(input, self.lambda_)
@@ -110,6 +120,8 @@ class SoftShrink(Shrink):
 
 class Threshold(TensorLayer):
     """x where it is above `threshold`, else `val`.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self, threshold: float = 1e-6, value: float = 0, inplace: bool = False) -> None:
         if flag(inplace) and value > threshold:
@@ -128,6 +140,8 @@ class Threshold(TensorLayer):
 class ReLU(Threshold):
     """max(x, 0), of slope 0 at 0.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def __init__(self, inplace: bool = False) -> None:
         super().__init__(0, 0, inplace)
 
@@ -143,6 +157,8 @@ class LeakyReLU(TensorLayer):
 
     As in Torch7, a boolean in the place of `negval` means 1/100, and says nothing about `inplace`.
     """
+
+    row_dims = ANY_DIMS
 
     def __init__(self, negval: float | bool | None = 1 / 100, inplace: bool = False) -> None:
         negval = 1 / 100 if negval is None or isinstance(negval, bool) else negval
@@ -225,6 +241,8 @@ class ELU(TensorLayer):
 
     Clevert et al., 2015.
     """
+
+    row_dims = ANY_DIMS
 
     def __init__(self, alpha: float = 1, inplace: bool = False) -> None:
         super().__init__(alpha=alpha, inplace=flag(inplace))

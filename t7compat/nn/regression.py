@@ -24,6 +24,9 @@ class MSECriterion(Pointwise):
     def compute(self, input: Tensor, target: Any) -> Tensor:
         return F.mse_loss(input, like(target, input), reduction=reduction(self))
 
+    def adds_samples(self, target: Any) -> bool:
+        return True
+
     def native(self) -> Native | None:
         return functools.partial(torch.nn.MSELoss, reduction=reduction(self))
 
@@ -145,6 +148,9 @@ class AbsCriterion(Pointwise):
         difference = input - like(target, input)
         return reduced(self, torch.where(difference >= 0, difference, -difference))  # of slope 1 at zero
 
+    def adds_samples(self, target: Any) -> bool:
+        return True
+
     def native(self) -> Native:
         return functools.partial(torch.nn.L1Loss, reduction=reduction(self))
 
@@ -157,6 +163,9 @@ class SmoothL1Criterion(Pointwise):
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
         return F.smooth_l1_loss(input, like(target, input), reduction=reduction(self))
+
+    def adds_samples(self, target: Any) -> bool:
+        return True
 
     def native(self) -> Native:
         return functools.partial(torch.nn.SmoothL1Loss, reduction=reduction(self))
@@ -189,6 +198,9 @@ class DistKLDivCriterion(Pointwise):
         super().prepare(input, target)
         if input.shape != target.shape:
             raise InputError(f"expected a target of the size of the input, got {describe((input, target))}")
+
+    def adds_samples(self, target: Any) -> bool:
+        return True
 
     def native(self) -> Native:
         return functools.partial(torch.nn.KLDivLoss, reduction=reduction(self))

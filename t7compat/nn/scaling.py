@@ -11,6 +11,7 @@ from t7compat.nn.gradients import gradient_name
 from t7compat.nn.linear import draw
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, like, sizes
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.tensortypes import new_tensor
 
@@ -20,6 +21,7 @@ Tensor = torch.Tensor
 class Add(Module):
     """y = x + b, with one b for each element of a sample, or (`scalar`) one for all.  Same shape out."""
 
+    row_dims = (1,)
     parameter_names = ("bias",)
     scalar: bool | None = None
 
@@ -50,6 +52,7 @@ class Add(Module):
 class Mul(Module):
     """y = w x with one number w.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
     parameter_names = ("weight",)
 
     def __init__(self) -> None:
@@ -111,6 +114,7 @@ class CMul(Elementwise):
     w is expanded over the batch, or over its dimensions of size 1 if it has as many as the input.
     """
 
+    row_dims = (1,)
     parameter_names = ("weight",)
     scratch = ("_input", "_output", "_weight", "_gradWeight", "_expand", "_repeat", "_sum")
 
@@ -124,6 +128,7 @@ class CAdd(Elementwise):
     b is expanded over the batch, or over its dimensions of size 1 if it has as many as the input.
     """
 
+    row_dims = (1,)
     parameter_names = ("bias",)
     scratch = ("_gradBias", "_output", "_bias", "_expand", "_repeat")
 

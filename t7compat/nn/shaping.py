@@ -11,6 +11,7 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nn.module import Module, TensorLayer
 from t7compat.nn.shapes import describe, expect, from_start, sizes
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -20,6 +21,8 @@ Tensor = torch.Tensor
 
 class Identity(Module):
     """y = x, for anything."""
+
+    row_dims = ANY_DIMS
 
     def compute(self, input: Any) -> Any:
         return input
@@ -60,6 +63,8 @@ class PrintSize(Module):
 
 class Contiguous(TensorLayer):
     """y = x, in compact memory.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def compute(self, input: Tensor) -> Tensor:
         return input.contiguous()

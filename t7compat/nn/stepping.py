@@ -5,7 +5,7 @@ Most modules pass these calls on to their children; recurrent modules give them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -14,6 +14,9 @@ from t7compat.errors import InputError
 from t7compat.nested import copy_graph, walk
 from t7compat.table import Table
 from t7compat.tensortypes import alias
+
+PROTOCOL = ("updateOutput", "updateGradInput", "accGradParameters", "accUpdateGradParameters", "backward")
+ANY_DIMS = range(8)
 
 
 class Stepping:
@@ -26,8 +29,16 @@ class Stepping:
     # The fields that sharedClone shares
     dpnn_parameters: tuple[str, ...] = ("weight", "bias")
     dpnn_gradParameters: tuple[str, ...] = ("gradWeight", "gradBias")
+    # How many dimensions a sample may have for the samples of a batch to be treated one by one for sure, so
+    # that the steps of a sequence can be run as one batch
+    row_dims: Collection[int] = ()
     # Whether a forward leaves something for its backward, or the next forward, in the fields of the module
     keeps_state = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "row_dims" not in vars(cls) and not vars(cls).keys().isdisjoint(("compute", "prepare", *PROTOCOL)):
+            cls.row_dims = ()  # what was said of another class's methods
 
     def children(self) -> Iterable[Any]:
         """The modules in the field `modules`."""
@@ -36,6 +47,18 @@ class Stepping:
     def is_opaque(self) -> bool:
         """Whether containers call the module's own methods."""
         raise NotImplementedError
+
+    def whole_parts(self) -> list[Any] | None:
+        """This module and those inside that run the steps of a sequence as one batch; None if they cannot."""
+        if not self.row_dims or not vars(self).keys().isdisjoint((*PROTOCOL, "dpnn_profile")):
+            return None
+        parts: list[Any] = [self]
+        for child in self.children():
+            inner = child.whole_parts()
+            if inner is None:
+                return None
+            parts += inner
+        return parts
 
     def forget(self) -> Any:
         """Start a new sequence: drop the memory of all recurrent modules."""

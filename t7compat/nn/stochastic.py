@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import torch
@@ -11,6 +12,7 @@ from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.module import TensorLayer, clear
 from t7compat.nn.shapes import expect, with_gradient
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.tensortypes import new_tensor
 
 Tensor = torch.Tensor
@@ -70,7 +72,7 @@ class Dropout(TensorLayer):
 
     def prepare(self, input: Tensor) -> None:
         super().prepare(input)
-        if self.p > 0 and (self.train or self.stochastic_inference) and (self.flag or not self.lazy):
+        if self.draws() and (self.flag or not self.lazy):
             shape = (1, *input.shape[1:]) if self.mono else input.shape
             self.noise = mersenne.bernoulli_(input.new_empty(shape), 1 - self.p)
             if self.v2:
@@ -86,6 +88,14 @@ class Dropout(TensorLayer):
     @property
     def keeps_state(self) -> bool:  # type: ignore[override]
         return bool(self.lazy) and self.p > 0
+
+    @property
+    def row_dims(self) -> Collection[int]:  # type: ignore[override]
+        return () if self.p > 0 and (self.lazy or self.mono) else ANY_DIMS
+
+    def draws(self) -> bool:
+        """Whether a forward draws random numbers now."""
+        return self.p > 0 and bool(self.train or self.stochastic_inference)
 
     def passed_back(self) -> None:
         if self.lazy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from t7compat.nn.shapes import (
     like,
     position,
 )
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.nn.tape import Tape
 from t7compat.t7file.objects import LongStorage
 from t7compat.table import Table
@@ -59,6 +61,12 @@ class JoinTable(Module):
     def compute(self, input: tuple[Tensor, ...]) -> Tensor:
         return torch.cat(input, axis(self.dimension, input[0].dim(), self.nInputDims))
 
+    @property
+    def row_dims(self) -> Collection[int]:  # type: ignore[override]
+        if self.nInputDims is not None:
+            return (self.nInputDims,)
+        return [dims for dims in ANY_DIMS if 1 < self.dimension <= dims + 1]
+
     def prepare(self, input: Any) -> None:
         expect_table(input)
 
@@ -68,6 +76,8 @@ class JoinTable(Module):
 
 class SelectTable(Module):
     """The entry at `index`: counted from 1, from the end if negative, or a name."""
+
+    row_dims = ANY_DIMS
 
     def __init__(self, index: int | str) -> None:
         super().__init__(index=index, gradInput=Table())
@@ -93,6 +103,8 @@ class SelectTable(Module):
 class NarrowTable(Module):
     """The table of `length` entries from `offset` (counted from 1) on."""
 
+    row_dims = ANY_DIMS
+
     def __init__(self, offset: int, length: int = 1) -> None:
         super().__init__(offset=offset, length=length, output=Table(), gradInput=Table())
 
@@ -105,6 +117,8 @@ class NarrowTable(Module):
 
 class FlattenTable(Module):
     """A table of all tensors in a nested table, in depth-first order."""
+
+    row_dims = ANY_DIMS
 
     def __init__(self) -> None:
         super().__init__(output=Table(), gradInput=Table(), input_map=Table())
@@ -141,6 +155,8 @@ def expect_equal_sizes(entries: tuple[Any, ...], of: Any = None) -> None:
 class CAddTable(Pointwise):
     """The sum of the entries, element by element.  {(...), (...), ...} -> (...)"""
 
+    row_dims = ANY_DIMS
+
     def __init__(self, inplace: bool | None = None) -> None:
         super().__init__(inplace=inplace, gradInput=Table())
 
@@ -153,6 +169,8 @@ class CAddTable(Pointwise):
 
 class CMulTable(Pointwise):
     """The product of the entries, element by element.  {(...), (...), ...} -> (...)"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self) -> None:
         super().__init__(gradInput=Table())
@@ -178,12 +196,16 @@ class Pair(Pointwise, typename=""):
 class CSubTable(Pair):
     """The first entry minus the second, element by element.  {(...), (...)} -> (...)"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: tuple[Tensor, ...]) -> Tensor:
         return input[0] - like(input[1], input[0])
 
 
 class CDivTable(Pair):
     """The first entry divided by the second, element by element.  {(...), (...)} -> (...)"""
+
+    row_dims = ANY_DIMS
 
     def compute(self, input: tuple[Tensor, ...]) -> Tensor:
         return input[0] / like(input[1], input[0])

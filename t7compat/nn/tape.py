@@ -159,6 +159,19 @@ class Tape:
 
     def _set_gradients(self, gradients: dict[int, Tensor | None]) -> Any:
         """Give every module of the pass its gradInput; return the gradient of the input."""
+        result = self._found(gradients, self.input)
+        own: dict[int, Any] = {}  # those of another type than their input: containers have them, too
+        for module, input in self.calls:
+            gradInput = result if input is self.input else self._found(gradients, input)
+            if module.gradient_has_own_type:
+                own[id(input)] = of_type(gradInput, module.gradInput)
+            module.gradInput = own.get(id(input), gradInput) if own else gradInput
+            if module.keeps_state:
+                module.passed_back()
+        return own.get(id(self.input), result)
+
+    def _found(self, gradients: dict[int, Tensor | None], value: Any) -> Any:
+        """The gradients of the tensors of a nested value; zeros where nothing depends on one."""
 
         def gradient(leaf: Any) -> Any:
             found = gradients.get(id(leaf))
@@ -166,16 +179,7 @@ class Tape:
                 found = gradients[id(leaf)] = torch.zeros_like(leaf, requires_grad=False)
             return found
 
-        result = map_leaves(gradient, self.input)
-        own: dict[int, Any] = {}  # those of another type than their input: containers have them, too
-        for module, input in self.calls:
-            gradInput = result if input is self.input else map_leaves(gradient, input)
-            if module.gradient_has_own_type:
-                own[id(input)] = of_type(gradInput, module.gradInput)
-            module.gradInput = own.get(id(input), gradInput) if own else gradInput
-            if module.keeps_state:
-                module.passed_back()
-        return own.get(id(self.input), result)
+        return map_leaves(gradient, value)
 
     def _accumulate(
         self, gradients: tuple[Tensor | None, ...], scale: float, learningRate: float | None

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from t7compat.errors import InputError
 from t7compat.nn.module import TensorLayer
 from t7compat.nn.shapes import axis, describe, expect, plane_axis, zero_based
+from t7compat.nn.stepping import ANY_DIMS
 
 Tensor = torch.Tensor
 Native = functools.partial[Any]
@@ -32,6 +33,8 @@ def flag(inplace: bool | None) -> bool:
 class Sigmoid(TensorLayer):
     """1 / (1 + exp(-x)).  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: Tensor) -> Tensor:
         return torch.sigmoid(input)
 
@@ -42,6 +45,7 @@ class Sigmoid(TensorLayer):
 class LogSigmoid(TensorLayer):
     """log(1 / (1 + exp(-x))).  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
     scratch = ("buffer",)
 
     def compute(self, input: Tensor) -> Tensor:
@@ -78,6 +82,8 @@ class GatedLinearUnit(TensorLayer):
 class Tanh(TensorLayer):
     """tanh x.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: Tensor) -> Tensor:
         return torch.tanh(input)
 
@@ -87,6 +93,8 @@ class Tanh(TensorLayer):
 
 class TanhShrink(TensorLayer):
     """x - tanh x.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self) -> None:
         super().__init__(tanh=Tanh())
@@ -101,6 +109,7 @@ class TanhShrink(TensorLayer):
 class SoftSign(TensorLayer):
     """x / (1 + |x|).  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
     scratch = ("temp", "tempgrad")
 
     def compute(self, input: Tensor) -> Tensor:
@@ -113,6 +122,7 @@ class SoftSign(TensorLayer):
 class SoftPlus(TensorLayer):
     """log(1 + exp(beta x)) / beta; x where beta x is above `threshold`.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
     threshold: float = 20
 
     def __init__(self, beta: float = 1) -> None:
@@ -131,6 +141,8 @@ class SoftPlus(TensorLayer):
 class Exp(TensorLayer):
     """exp x.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: Tensor) -> Tensor:
         return torch.exp(input)
 
@@ -138,12 +150,16 @@ class Exp(TensorLayer):
 class Log(TensorLayer):
     """log x.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: Tensor) -> Tensor:
         return torch.log(input)
 
 
 class Power(TensorLayer):
     """x to the power `pow`.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self, pow: float) -> None:
         super().__init__(pow=pow)
@@ -155,6 +171,8 @@ class Power(TensorLayer):
 class Square(TensorLayer):
     """x^2.  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
+
     def compute(self, input: Tensor) -> Tensor:
         return torch.square(input)
 
@@ -165,6 +183,7 @@ class Sqrt(TensorLayer):
     As in Torch7, `eps` is kept but has no effect.
     """
 
+    row_dims = ANY_DIMS
     eps: float = 0
 
     def __init__(self, eps: float = 0) -> None:
@@ -177,6 +196,8 @@ class Sqrt(TensorLayer):
 
 class AddConstant(TensorLayer):
     """x + c.  any shape -> same shape, or (n) and (batch, n) for a vector c of n elements"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self, constant_scalar: float | Tensor, inplace: bool = False) -> None:
         super().__init__(constant_scalar=constant_scalar, inplace=flag(inplace))
@@ -192,6 +213,8 @@ class AddConstant(TensorLayer):
 
 class MulConstant(TensorLayer):
     """c x.  any shape -> same shape"""
+
+    row_dims = ANY_DIMS
 
     def __init__(self, constant_scalar: float, inplace: bool = False) -> None:
         if not isinstance(constant_scalar, int | float):
@@ -214,6 +237,8 @@ class Columns(TensorLayer, typename=""):
 class SoftMax(Columns):
     """exp(x) / sum(exp(x)), along n.  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
 
+    row_dims = 1, 3
+
     def compute(self, input: Tensor) -> Tensor:
         return torch.softmax(input, plane_axis(input.dim()))
 
@@ -228,6 +253,7 @@ class SpatialSoftMax(SoftMax):
 class SoftMin(Columns):
     """SoftMax(-x).  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
 
+    row_dims = 1, 3
     scratch = ("mininput",)
 
     def compute(self, input: Tensor) -> Tensor:
@@ -239,6 +265,8 @@ class SoftMin(Columns):
 
 class LogSoftMax(Columns):
     """log SoftMax(x).  (n), (batch, n), (n, h, w) or (batch, n, h, w) -> same shape"""
+
+    row_dims = 1, 3
 
     def compute(self, input: Tensor) -> Tensor:
         return torch.log_softmax(input, plane_axis(input.dim()))

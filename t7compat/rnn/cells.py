@@ -7,20 +7,17 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
 from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
 from t7compat.nn.rectifiers import Abs
 from t7compat.nn.reductions import Max, Min, Sum
 from t7compat.nn.scaling import CMul
-from t7compat.nn.shapes import expect
 from t7compat.nn.shaping import Identity, Reshape, Transpose, Unsqueeze, View
-from t7compat.nn.stochastic import Dropout
 from t7compat.nn.tables import (
     CAddTable,
     CMulTable,
@@ -33,81 +30,16 @@ from t7compat.nn.tables import (
 )
 from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
 from t7compat.nn.wrappers import MapTable
-from t7compat.rnn.hidden import Cell
+from t7compat.rnn import fused
+from t7compat.rnn.gated import Gated, beside, chain, dropout, each, gate_products
+from t7compat.rnn.hidden import later
 from t7compat.rnn.misc import SAdd
 from t7compat.table import Table
-from t7compat.tensortypes import new_tensor
+
+if TYPE_CHECKING:
+    from t7compat.rnn.whole import Run, Whole
 
 Tensor = torch.Tensor
-
-
-def chain(*modules: Module) -> Sequential:
-    """A Sequential of modules."""
-    return _filled(Sequential(), modules)
-
-
-def each(*modules: Module) -> ConcatTable:
-    """A ConcatTable of modules: all get the same input."""
-    return _filled(ConcatTable(), modules)
-
-
-def beside(*modules: Module) -> ParallelTable:
-    """A ParallelTable of modules: each gets its entry of the input."""
-    return _filled(ParallelTable(), modules)
-
-
-def _filled(container: Any, modules: tuple[Module, ...]) -> Any:
-    for module in modules:
-        container.add(module)
-    return container
-
-
-def dropout(cell: Any) -> Dropout:
-    """The dropout before each product of a cell (of no effect if p = 0)."""
-    return Dropout(cell.p, False, False, lazy=True, mono=cell.mono)
-
-
-def gate_products(cell: Any, gates: int) -> tuple[Module, Module]:
-    """W x + b and U h, of `gates` * outputSize columns; with dropout each gate has a mask of its own."""
-    inputs, outputs = cell.inputSize, cell.outputSize
-    if cell.p == 0:
-        return Linear(inputs, gates * outputs), LinearNoBias(outputs, gates * outputs)
-
-    def product(*layer: Module) -> Module:
-        return chain(each(*[dropout(cell) for _ in layer]), beside(*layer), JoinTable(2))
-
-    x = product(*[Linear(inputs, outputs) for _ in range(gates)])
-    h = product(*[LinearNoBias(outputs, outputs) for _ in range(gates)])
-    return x, h
-
-
-class Gated(Cell, typename=""):
-    """The base of cells on vectors, whose network `buildModel` makes; p is that of its dropout."""
-
-    def __init__(self, inputSize: int, outputSize: int, rho: int | None, p: Any, mono: Any) -> None:
-        super().__init__(rho or 9999)
-        self.p, self.mono = p or 0, bool(mono)
-        self.inputSize, self.outputSize = inputSize, outputSize
-        self.take_step_module(self.buildModel())
-        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
-
-    def buildModel(self) -> Module:
-        """The network of one step."""
-        raise NotImplementedError
-
-    def set_zeros(self, input: Tensor) -> None:
-        self.zeroTensor = self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
-
-    def updateOutput(self, input: Tensor) -> Tensor:
-        try:
-            if self.recurrentModule is None:
-                raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
-            expect(input, 1, 2, size=self.inputSize, like=self.zeroTensor)
-        except InputError as error:
-            error.within(str(self))
-            raise
-        output: Tensor = super().updateOutput(input)
-        return output
 
 
 class LSTM(Gated):
@@ -124,7 +56,8 @@ class LSTM(Gated):
     one.  Graves et al., 2013.
     """
 
-    states = (*Cell.states, ("cells", "gradCells", "userPrevCell", "userNextGradCell"))
+    cells, gradCells = later("cells"), later("gradCells")
+    states = (*Gated.states, ("cells", "gradCells", "userPrevCell", "userNextGradCell"))
     userPrevCell: Tensor | None = None
     userNextGradCell: Tensor | None = None
 
@@ -134,6 +67,9 @@ class LSTM(Gated):
     ) -> None:  # fmt: skip
         self.cell2gate = cell2gate is None or bool(cell2gate)
         super().__init__(inputSize, outputSize or inputSize, rho, p, mono)
+
+    def arguments(self) -> tuple[Any, ...]:
+        return self.inputSize, self.outputSize, None, self.cell2gate
 
     # ---- the network of one step, {x, h, c} -> {h', c'}
 
@@ -189,8 +125,29 @@ class LSTM(Gated):
 
     def updateOutput(self, input: Tensor) -> Tensor:
         output = super().updateOutput(input)
-        self.cell = self.cells[self.step - 1]
+        self.cell = vars(self)["cells"][self.step - 1]
         return output
+
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        h, c = state
+        layers = self.leaves(whole)
+        peepholes = {}
+
+        def gate(name: str, has_peephole: bool) -> tuple[Tensor, Tensor]:
+            (of_input, bias), (of_state, *_) = next(layers), next(layers)
+            if has_peephole:
+                (peepholes[name],) = next(layers)
+            return torch.cat((of_input, of_state), 1), bias
+
+        gates = {name: gate(name, name != "g" and self.cell2gate) for name in "figo"}
+        rows, offsets = (torch.cat([gates[name][part] for name in "ifog"]) for part in (0, 1))
+        holes = torch.stack([peepholes[name] for name in "ifo"]) if peepholes else None
+        output, last, _ = fused.lstm(x, h, c, rows.t(), offsets, holes, mask=self.mask(x))
+        return output, last
+
+    def take_whole(self, whole: Whole, run: Run) -> None:
+        super().take_whole(whole, run)
+        self.cell = vars(self)["cells"][self.step - 1]
 
     # ---- state
 
@@ -224,6 +181,9 @@ class FastLSTM(LSTM):
         vars(self).update((name, value) for name, value in options.items() if value is not None)
         super().__init__(inputSize, outputSize, rho, None, p, mono)
 
+    def arguments(self) -> tuple[Any, ...]:
+        return self.inputSize, self.outputSize
+
     def buildModel(self) -> Module:
         """{x, h, c} -> {h', c'}"""
         self.i2g, self.o2g = gate_products(self, 4)
@@ -241,6 +201,12 @@ class FastLSTM(LSTM):
             FlattenTable(),  # {c', o}
             each(output, SelectTable(1)),
         )
+
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        h, c = state
+        (of_input, bias), (of_state, *_) = self.leaves(whole)
+        output, last, _ = fused.fast_lstm(x, h, c, of_input, of_state, bias, self.mask(x))
+        return output, last
 
 
 class GRU(Gated):
@@ -282,6 +248,13 @@ class GRU(Gated):
             FlattenTable(),  # {x, h, r, z, h}
             chain(each(new, kept), CAddTable()),
         )
+
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        (h,) = state
+        (rz_x, bias_rz), (rz_h, *_), (g_x, bias_g), (g_h, *_) = self.leaves(whole)
+        rows = torch.cat((torch.cat((rz_x, rz_h), 1), torch.cat((g_x, g_h), 1)))
+        output, _ = fused.gru(x, h, rows.t(), torch.cat((bias_rz, bias_g)), self.mask(x))
+        return (output,)
 
     def migrate(self, params: Table) -> None:
         """Take over the parameters of a GRU without dropout (p = 0) into this one with dropout."""

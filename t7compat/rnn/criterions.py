@@ -8,21 +8,26 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.combinations import ModuleCriterion
-from t7compat.nn.criterion import Criterion
+from t7compat.nn.criterion import Criterion, Recorded
+from t7compat.nn.gradients import same
 from t7compat.nn.shapes import describe, expect, flattened
 from t7compat.rnn.masking import is_number, rows, zero_rows
 from t7compat.rnn.sequencer import matched, steps_of
+from t7compat.rnn.whole import joined
 from t7compat.table import Table, map_leaves, to_tuples
 
 Tensor = torch.Tensor
+PROTOCOL = frozenset(("forward", "backward", "updateOutput", "updateGradInput"))
 
 
 class AbstractSequencerCriterion(Criterion):
     """The base of criterions on sequences: the sum over all steps, or (`sizeAverage`) the mean.
 
-    Each step has a clone of the criterion.
+    Each step has a clone of the criterion, unless the losses of all of them follow from one.
     """
 
+    __slots__ = ("given",)
+    given: Any  # what is `recorded`
     sizeAverage = False
 
     def __init__(self, criterion: Criterion, **fields: Any) -> None:
@@ -43,16 +48,43 @@ class AbstractSequencerCriterion(Criterion):
         raise NotImplementedError
 
     def updateOutput(self, input: Any, target: Any = None) -> Any:
-        losses = [self._step(t, "forward", x, y) for t, x, y in self.steps(input, target)]
-        self.output = sum(losses) / (len(losses) if self.sizeAverage else 1)
+        steps = self.steps(input, target)
+        self.recorded, self.given = self._as_one(steps), (input, target)
+        if self.recorded is not None:
+            self.output = self.recorded.loss.item()
+        else:
+            losses = [self._step(t, "forward", x, y) for t, x, y in steps]
+            self.output = sum(losses) / (len(losses) if self.sizeAverage else 1)
         return self.output
 
     def updateGradInput(self, input: Any, target: Any = None) -> Any:
-        gradients = [self._step(t, "backward", x, y) for t, x, y in self.steps(input, target)]
+        steps = self.steps(input, target)
+        if self.recorded is not None and same(self.given, (input, target)):
+            gradient = self.recorded.gradient().unflatten(0, (len(steps), -1))
+            self.gradInput = gradient if isinstance(input, Tensor) else Table(*gradient.unbind())
+            return self.gradInput
+        gradients = [self._step(t, "backward", x, y) for t, x, y in steps]
         if self.sizeAverage:
             gradients = [map_leaves(lambda gradient: gradient / len(gradients), g) for g in gradients]
         self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
         return self.gradInput
+
+    def _as_one(self, steps: list[tuple[int, Any, Any]]) -> Recorded | None:
+        """The loss of all steps as that of one batch of all their samples; None where it is not."""
+        criterion = self.criterion
+        if "adds_samples" not in vars(type(criterion)) or not PROTOCOL.isdisjoint(vars(criterion)):
+            return None
+        _, inputs, targets = zip(*steps, strict=True)
+        x, y = joined(inputs, True), joined(targets, True)
+        is_batch = isinstance(x, Tensor) and x.dim() > 1 and isinstance(y, Tensor) and len(x) == len(y)
+        if not is_batch or not criterion.adds_samples(y):
+            return None
+        try:
+            recorded = criterion._record(x, y)
+        except InputError:
+            return None
+        factor = (len(steps) if criterion.sizeAverage else 1) / (len(steps) if self.sizeAverage else 1)
+        return recorded._replace(loss=recorded.loss * factor)
 
     def _step(self, t: int, method: str, *arguments: Any) -> Any:
         try:

@@ -21,7 +21,7 @@ from t7compat.nn.tables import CAddTable, JoinTable
 from t7compat.nn.tape import Tape
 from t7compat.nn.transfer import Sigmoid
 from t7compat.rnn.bidirectional import BiSequencer
-from t7compat.rnn.cells import beside, chain
+from t7compat.rnn.gated import beside, chain
 from t7compat.rnn.hidden import Cell
 from t7compat.rnn.masking import masked, zero_rows
 from t7compat.rnn.misc import LookupTableMaskZero

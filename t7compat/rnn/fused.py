@@ -13,29 +13,66 @@ from typing import Any
 
 import torch
 
+from t7compat.nn.shapes import expect_fit, like
+
 Tensor = torch.Tensor
 # The cells and the gates of all steps, or how to compute them
 States = tuple[Tensor, Tensor] | Callable[[], tuple[Tensor, Tensor]]
 
+# Gives what has come to be known of gradients
+Later = Callable[[], list[Tensor | None]]
+
 
 def lstm(
-    x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor,
+    x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor, peepholes: Tensor | None = None, *,
     project: Tensor | None = None, mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, States]:  # fmt: skip
     """The outputs of all steps, the last cell, and the states; gates in the order i, f, o, g.
 
-    `project` is the weight of a projection of each output.
+    `peepholes` are the weights (3, cells) by which i, f and o see the cell, `project` is the weight of a
+    projection of each output; not both.
     """
+    if peepholes is not None:
+        output, last, cell, gates = _PeepholeLSTM.apply(x, h, c, weight, bias, peepholes, mask)
+        return output, last, (cell, gates)
     if project is None and mask is None and _has_kernel(x):
-        return _by_kernel(x, h, c, weight, bias)
+        rows, offsets = reordered(weight.t(), "ifog", "ifgo"), reordered(bias, "ifog", "ifgo")
+        inputs = x.shape[-1]
+        return _by_kernel(x, h, c, rows[:, :inputs], rows[:, inputs:], offsets)
     output, last, cell, gates = _LSTM.apply(x, h, c, weight, bias, project, mask)
     return output, last, (cell, gates)
+
+
+def fast_lstm(
+    x: Tensor, h: Tensor, c: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, States]:
+    """As `lstm`; the weights for input and state have the gates in rows, in the order i, g, f, o."""
+    if mask is None and _has_kernel(x):
+        return _by_kernel(x, h, c, *[reordered(rows, "igfo", "ifgo") for rows in (of_input, of_state, bias)])
+    weight = reordered(torch.cat((of_input, of_state), 1), "igfo", "ifog").t()
+    return lstm(x, h, c, weight, reordered(bias, "igfo", "ifog"), mask=mask)
 
 
 def gru(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The outputs and gates of all steps, in the order r, z, g; r acts on the state before the product."""
     output, gates = _GRU.apply(x, h, weight, bias, mask)
     return output, gates
+
+
+def continued(later: Later, time: int, output: Tensor, *ends: Tensor) -> Tensor:
+    """The output of a sequence that others may go on from, where it and other parts of the state end.
+
+    On the way back the gradients with respect to these that come from there are added: `later()` gives that
+    of the output of the last step first, None for zeros.  `time` is the dimension of the steps.
+    """
+    result: Tensor = _Continued.apply(later, time, output, *ends)
+    return result
+
+
+def reordered(rows: Tensor, order: str, wanted: str) -> Tensor:
+    """The rows for four gates in another order."""
+    parts = dict(zip(order, rows.chunk(4), strict=True))
+    return torch.cat([parts[name] for name in wanted])
 
 
 # ---- PyTorch's kernel
@@ -47,33 +84,46 @@ def _has_kernel(x: Tensor) -> bool:
 
 
 def _by_kernel(
-    x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor
+    x: Tensor, h: Tensor, c: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, States]:
-    i, f, o, g = weight.chunk(4, 1)
-    rows = torch.cat((i, f, g, o), 1).t()
-    i, f, o, g = bias.chunk(4)
-    offsets = torch.cat((i, f, g, o))
-    of_input, of_state = rows.split((x.shape[-1], h.shape[-1]), 1)
-    weights = (of_input, of_state, offsets, torch.zeros_like(offsets, requires_grad=False))
+    weights = (of_input, of_state, bias, torch.zeros_like(bias, requires_grad=False))
     train = torch.is_grad_enabled()
     output, _, last = torch.lstm(x, (h[None], c[None]), weights, True, 1, 0.0, train, False, False)
-    kept = [tensor.detach() for tensor in (x, h, c, rows, offsets, output)]
+    kept = [tensor.detach() for tensor in (x, h, c, of_input, of_state, bias, output)]
     return output, last[0], lambda: _unfolded(*kept)
 
 
 def _unfolded(
-    x: Tensor, h: Tensor, c: Tensor, rows: Tensor, offsets: Tensor, output: Tensor
+    x: Tensor, h: Tensor, c: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor, output: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The cells and gates of all steps of an LSTM whose outputs are known."""
-    of_input, of_state = rows.split((x.shape[-1], h.shape[-1]), 1)
-    before = _shifted(h, output)
-    i, f, g, o = (x @ of_input.t() + before @ of_state.t() + offsets).chunk(4, -1)
+    i, f, g, o = (x @ of_input.t() + _shifted(h, output) @ of_state.t() + bias).chunk(4, -1)
     gates = torch.cat((torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o), torch.tanh(g)), -1)
     cells = []
     for i, f, _, g in zip(*gates.chunk(4, -1), strict=True):
         c = f * c + i * g
         cells.append(c)
     return torch.stack(cells), gates
+
+
+class _Continued(torch.autograd.Function):
+    """{output, ends} -> output"""
+
+    @staticmethod
+    def forward(ctx: Any, later: Later, time: int, output: Tensor, *ends: Tensor) -> Tensor:
+        ctx.later, ctx.time, ctx.sizes = later, time, [end.shape for end in ends]
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_output, *of_ends = ctx.later()
+        if of_output is not None:
+            gradient = gradient.clone()
+            last = gradient.select(ctx.time, -1)
+            expect_fit("gradPrevOutput", of_output, last)
+            last += like(of_output, last)
+        ends = [end if end is None else end.view(size) for end, size in zip(of_ends, ctx.sizes, strict=True)]
+        return None, None, gradient, *ends
 
 
 # ---- recurrences of our own
@@ -133,23 +183,12 @@ class _LSTM(torch.autograd.Function):
         size = c.shape[-1]
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
-        i, f, o, g = gates.chunk(4, -1)
-
-        # First the derivatives of each step alone, then times the gradients that come back
-        gradient = torch.empty_like(gates)
-        sigmoids = gates[..., : 3 * size]
-        torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1, out=gradient[..., : 3 * size])
-        of_i, of_f, of_o, of_g = gradient.chunk(4, -1)
-        squashed = torch.tanh(cell)
-        of_i.mul_(g)
-        of_f.mul_(_shifted(c, cell))
-        of_o.mul_(squashed)
-        torch.addcmul(i, i * g, g, value=-1, out=of_g)
-        of_cell = torch.addcmul(o, o * squashed, squashed, value=-1)
-
+        gradient, of_cell = _slopes(gates, cell, c)
+        of_o, of_g = gradient.chunk(4, -1)[2:]
         of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
         heads = torch.empty_like(output) if project is not None else None
-        steps = list(zip(gradient, of_if, of_o, of_g, of_cell, f, strict=True))
+        forget_gates = gates[..., size : 2 * size]
+        steps = list(zip(gradient, of_if, of_o, of_g, of_cell, forget_gates, strict=True))
         grad_h = grad_output[-1]
         for t in range(len(x) - 1, -1, -1):
             products, to_if, to_o, to_g, to_cell, forget = steps[t]
@@ -173,6 +212,95 @@ class _LSTM(torch.autograd.Function):
             _outer(hidden, heads) if to_project and heads is not None else None,
             None,
         )
+
+
+class _PeepholeLSTM(torch.autograd.Function):
+    """{x, h, c, weight, bias, peepholes, mask} -> {outputs, last cell, cells, gates}"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor,
+                peepholes: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:  # fmt: skip
+        start, feedback, size = (h, c), weight[x.shape[-1] :], c.shape[-1]
+        to_if, to_o = peepholes[:2], peepholes[2]
+        gates = _products(x, weight, bias)
+        cell, output = gates.new_empty(2, len(x), *c.shape)
+        steps = zip(
+            gates, gates[..., : 2 * size].unflatten(-1, (2, size)), *gates.chunk(4, -1), cell, output,
+            mask if mask is not None else [None] * len(x), strict=True,
+        )  # fmt: skip
+        for products, both, i, f, o, g, cell_after, h_after, masked in steps:
+            products.addmm_(h, feedback)
+            both.addcmul_(c[:, None], to_if).sigmoid_()
+            g.tanh_()
+            if masked is not None:
+                products.masked_fill_(masked, 0)
+            torch.mul(f, c, out=cell_after).addcmul_(i, g)
+            o.addcmul_(cell_after, to_o).sigmoid_()
+            if masked is not None:
+                o.masked_fill_(masked, 0)
+            torch.tanh(cell_after, out=h_after).mul_(o)
+            h, c = h_after, cell_after
+        ctx.save_for_backward(x, *start, weight, peepholes, output, cell, gates)
+        ctx.mark_non_differentiable(cell, gates)
+        ctx.set_materialize_grads(False)
+        return output, cell[-1].clone(), cell, gates
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
+        x, h, c, weight, peepholes, output, cell, gates = ctx.saved_tensors
+        inputs, size = x.shape[-1], c.shape[-1]
+        feedback = weight[inputs:].t()
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
+        grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
+        gradient, of_cell = _slopes(gates, cell, c)
+        of_o, of_g = gradient.chunk(4, -1)[2:]
+        of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
+        forget = gates[..., size : 2 * size]
+        to_i, to_f, to_o = peepholes
+
+        steps = list(zip(gradient, of_if, of_o, of_g, of_cell, forget, strict=True))
+        grad_h = grad_output[-1]
+        for t in range(len(x) - 1, -1, -1):
+            products, step_if, step_o, step_g, step_cell, f = steps[t]
+            step_o.mul_(grad_h)
+            grad_c.addcmul_(grad_h, step_cell).addcmul_(step_o, to_o)
+            step_if.mul_(grad_c[:, None])
+            step_g.mul_(grad_c)
+            grad_c.mul_(f).addcmul_(step_if[:, 0], to_i).addcmul_(step_if[:, 1], to_f)
+            grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
+
+        to_x, _, _, to_weight, to_bias, to_peepholes, _ = ctx.needs_input_grad
+        holes = None
+        if to_peepholes:
+            both = (of_if * _shifted(c, cell).unsqueeze(-2)).sum((0, 1))
+            holes = torch.cat((both, (of_o * cell).sum((0, 1))[None]))
+        return (
+            gradient @ weight[:inputs].t() if to_x else None,
+            grad_h,
+            grad_c,
+            _outer(torch.cat((x, _shifted(h, output)), -1), gradient) if to_weight else None,
+            gradient.sum((0, 1)) if to_bias else None,
+            holes,
+            None,
+        )
+
+
+def _slopes(gates: Tensor, cell: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives of each step of an LSTM alone.
+
+    Those of the cell (for o: of the output) with respect to the sums in the gates, and of the output with
+    respect to the cell.
+    """
+    i, _, o, g = gates.chunk(4, -1)
+    gradient, sigmoids = torch.empty_like(gates), gates[..., : 3 * c.shape[-1]]
+    torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1, out=gradient[..., : 3 * c.shape[-1]])
+    of_i, of_f, of_o, of_g = gradient.chunk(4, -1)
+    squashed = torch.tanh(cell)
+    of_i.mul_(g)
+    of_f.mul_(_shifted(c, cell))
+    of_o.mul_(squashed)
+    torch.addcmul(i, i * g, g, value=-1, out=of_g)
+    return gradient, torch.addcmul(o, o * squashed, squashed, value=-1)
 
 
 class _GRU(torch.autograd.Function):

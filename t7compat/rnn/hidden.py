@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from t7compat.errors import InputError
 from t7compat.nested import path_step
 from t7compat.nn.shapes import describe, expect_fit, like
+from t7compat.nn.tape import as_leaf
+from t7compat.rnn.fused import continued
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.table import Table
 
+if TYPE_CHECKING:
+    from t7compat.rnn.whole import Run, Whole
+
 Tensor = torch.Tensor
+
+
+def later(name: str) -> Any:
+    """A field that may have to wait for a run step by step, see `AbstractRecurrent.step_through`."""
+
+    def get(self: AbstractRecurrent) -> Any:
+        self.step_through()
+        return vars(self).get(name)
+
+    def set(self: AbstractRecurrent, value: Any) -> None:
+        vars(self)[name] = value
+
+    return property(get, set)
 
 
 class Cell(AbstractRecurrent, typename=""):
@@ -25,6 +43,7 @@ class Cell(AbstractRecurrent, typename=""):
     states: tuple[tuple[str, str, str, str], ...] = (
         ("outputs", "gradOutputs", "userPrevOutput", "userNextGradOutput"),
     )
+    gradOutputs = later("gradOutputs")
     zeroTensor: Any = None
     userPrevOutput: Any = None
     userNextGradOutput: Any = None
@@ -48,32 +67,39 @@ class Cell(AbstractRecurrent, typename=""):
             self.set_zeros(input)
         if step == 0:
             return [
-                _first(getattr(self, user), getattr(self, kept)[0], zero)
+                _first(getattr(self, user), vars(self)[kept][0], zero)
                 for (kept, _, user, _), zero in zip(self.states, self.zeros(), strict=True)
             ]
-        return [getattr(self, kept)[step] for kept, *_ in self.states]
+        return [self._kept(kept, step) for kept, *_ in self.states]
 
     def set_state_after(self, step: int | None, state: list[Any]) -> None:
         """Replace the parts of the state after a step."""
         step = self._resolved(step, self.step)
         for (kept, *_), value in zip(self.states, state, strict=True):
-            getattr(self, kept)[step] = value
+            vars(self)[kept][step] = value
 
     def gradient_after(self, step: int | None) -> list[Any]:
         """The gradients with respect to the state after a step, as far as they come from later steps."""
         step = self._resolved(step, self.updateGradInputStep or self.step)
         if step == self.step - 1:
-            return [
-                _first(getattr(self, user), getattr(self, kept)[step], zero)
-                for (_, kept, _, user), zero in zip(self.states, self.zeros(), strict=True)
-            ]
-        return [getattr(self, kept)[step] for _, kept, *_ in self.states]
+            return [_first(given, zero) for given, zero in zip(self._later(step), self.zeros(), strict=True)]
+        return [self._kept(kept, step) for _, kept, *_ in self.states]
 
     def set_gradient_after(self, step: int | None, gradients: list[Any]) -> None:
         """Replace the gradients with respect to the parts of the state after a step."""
         step = self._resolved(step, self.updateGradInputStep or self.step)
         for (_, kept, *_), value in zip(self.states, gradients, strict=True):
-            getattr(self, kept)[step] = value
+            vars(self)[kept][step] = value
+
+    def _kept(self, name: str, step: int) -> Any:
+        """What a field holds for a step, if need be after a run step by step."""
+        if vars(self)[name][step] is None:
+            self.step_through()
+        return vars(self)[name][step]
+
+    def _later(self, step: int) -> list[Any]:
+        """What was set as gradients with respect to the state after the last step; None for zeros."""
+        return [_first(getattr(self, user), vars(self)[kept][step]) for _, kept, _, user in self.states]
 
     def _resolved(self, step: int | None, current: int) -> int:
         """None is the step before `current`, negative ones count back from there."""
@@ -115,6 +141,42 @@ class Cell(AbstractRecurrent, typename=""):
         if not isinstance(state, Table) or len(state) < count:
             raise InputError(f"{self}: expected a hidden state of {count} parts, got {describe(state)}")
         return list(state.unpack(1, count))
+
+    # ---- whole sequences
+
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of all steps, and the other parts of the state after the last one.
+
+        x and the outputs are (time, batch, ...), the parts of the state (batch, ...).
+        """
+        raise NotImplementedError
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        before = self.state_after(self.step - 1, whole.step(input, 0).data)
+        state = [as_leaf(part) for part in before]
+        x = whole.timed(input)
+        size = (x.shape[1], self.outputSize)
+        output, *ends = self.unroll(whole, x, *[part.view(size) for part in state])
+        if whole.is_recorded:
+            last = self.step + whole.length - 1
+            output = continued(lambda: self._later(last), 0, output, *ends)
+        if whole.batch is None:
+            ends = [end[0] for end in ends]
+        return whole.note(self, (input, *state), output.flatten(0, 1), *ends)
+
+    def take_whole(self, whole: Whole, run: Run) -> None:
+        super().take_whole(whole, run)
+        for (kept, *_), end in zip(self.states[1:], run.ends, strict=True):
+            for step in range(run.start, self.step - 1):
+                vars(self)[kept][step] = None
+            vars(self)[kept][self.step - 1] = end.data
+
+    def take_back(self, whole: Whole, run: Run, gradInput: Any) -> None:
+        super().take_back(whole, run, gradInput)
+        self.set_gradient_after(run.start - 1, list(gradInput)[1:])
+
+    def input_of(self, input: Any) -> Any:
+        return next(iter(input))
 
     # ---- forward and backward
 

@@ -9,8 +9,9 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, Container, Decorator, Sequential
-from t7compat.nn.module import PROTOCOL, Module
+from t7compat.nn.module import Module
 from t7compat.nn.shapes import expect, flattened
+from t7compat.nn.stepping import PROTOCOL
 from t7compat.table import to_tuples
 from t7compat.tensortypes import new_tensor
 

@@ -11,6 +11,7 @@ from t7compat.nn.embedding import LookupTable
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import expect_pair, one_based, zero_based
 from t7compat.nn.shaping import Identity
+from t7compat.nn.stepping import ANY_DIMS
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -20,6 +21,7 @@ Tensor = torch.Tensor
 class SAdd(Module):
     """x + addend, or (`negate`) -(x + addend).  any shape -> same shape"""
 
+    row_dims = ANY_DIMS
     negate: bool | None = None
 
     def __init__(self, addend: float, negate: bool | None = None) -> None:
@@ -56,6 +58,8 @@ class LookupTableMaskZero(LookupTable):
 
     It is row 1 of the weight, and set to zero before each forward; it gets a gradient all the same.
     """
+
+    row_dims = LookupTable.row_dims
 
     def __init__(self, nIndex: int, nOutput: int) -> None:
         super().__init__(nIndex + 1, nOutput)

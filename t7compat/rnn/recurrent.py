@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -10,22 +10,26 @@ from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator
 from t7compat.nn.module import Module, clear
 from t7compat.nn.shapes import describe
+from t7compat.nn.stepping import PROTOCOL
 from t7compat.nn.tape import Tape
 from t7compat.rnn.masking import MaskZero, TrimZero, is_number
 from t7compat.table import Table
+
+if TYPE_CHECKING:
+    from t7compat.rnn.whole import Run, Whole
 
 
 class AbstractRecurrent(Container):
     """The base of recurrent modules: `recurrentModule`, run once for each time step.
 
     After forward for the steps 1..T, backward is called for T, T-1, ... (as far back as wanted); `forget()`
-    starts a new sequence.  `outputs[t]` and `inputs[t]` are those of step t, `step` is the number of the next
-    one.  Only in training mode are the steps kept for backward, at most `rho` of them.
+    starts a new sequence.  `outputs[t]` is that of step t, `step` is the number of the next one.  Only in
+    training mode are the steps kept for backward, at most `rho` of them.
     """
 
-    __slots__ = ("inputs", "tapes")
-    inputs: Table
+    __slots__ = ("tapes", "whole")
     tapes: dict[int, Tape]
+    whole: Whole | None  # the last sequence that was run as a whole, as long as no step of it has a tape
 
     dpnn_stepclone = True
     recurrentModule: Any = None
@@ -69,6 +73,8 @@ class AbstractRecurrent(Container):
 
     def getStepModule(self, step: int) -> Module:
         """The module of a time step: a clone with shared parameters, or the recurrentModule itself."""
+        if step < self.step:
+            self.step_through()
         module = self.sharedClones[step]
         if module is None:
             module = self.recurrentModule.stepClone()
@@ -80,7 +86,6 @@ class AbstractRecurrent(Container):
     def run_step(self, input: Any, *state: Any, module: Module | None = None) -> Any:
         """The output of the recurrentModule (or another module) for the next step."""
         given = Table(input, *state) if state else input
-        self.inputs[self.step] = input
         if self.train is not False:
             self.recycle()
             module = module or self.getStepModule(self.step)
@@ -106,6 +111,8 @@ class AbstractRecurrent(Container):
 
     def pass_of(self, step: int) -> Tape:
         """The recorded forward pass of a step."""
+        if step not in self.tapes:
+            self.step_through()
         if step not in self.tapes:
             raise InputError(
                 f"{self}: expected a forward in training mode before backward; none is kept for step {step}"
@@ -134,6 +141,51 @@ class AbstractRecurrent(Container):
         setattr(self, counter, step)
         return step
 
+    # ---- whole sequences, see whole.py
+
+    def whole_parts(self) -> list[Any] | None:
+        own = vars(self).keys().isdisjoint((*PROTOCOL, "dpnn_profile"))
+        inner = self.inner_parts() if own and not isinstance(self.zeroMask, torch.Tensor) else None
+        return None if inner is None else [self, *inner]
+
+    def inner_parts(self) -> list[Any] | None:
+        """What the modules inside add to `whole_parts`; None if there is no `run_whole` for them."""
+        return None
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        """The output for the steps of a sequence, which are one batch, in the graph of `whole`."""
+        raise NotImplementedError
+
+    def take_whole(self, whole: Whole, run: Run) -> None:
+        """Set the fields for the steps of a sequence that was run as a whole."""
+        if self.train is not False:
+            self._let_go(run.start - 2)
+        for self.step, output in enumerate(whole.steps(run.output), run.start):
+            self.outputs[self.step] = output
+        self.whole = whole
+        self.end_step(self.outputs[self.step])
+
+    def take_back(self, whole: Whole, run: Run, gradInput: Any) -> None:
+        """Set the fields for the gradients that went back through such a sequence."""
+        for t, gradient in enumerate(whole.steps(self.input_of(gradInput)), run.start):
+            self.gradInputs[t] = gradient
+        self.gradInput = self.gradInputs[run.start]
+
+    def input_of(self, input: Any) -> Any:
+        """The input, where states may come with it."""
+        return input
+
+    def step_through(self) -> None:
+        """Run the last sequence step by step after all, for what only that leaves."""
+        if self.whole is not None:
+            self.whole.step_through()
+
+    def _let_go(self, start: int) -> None:
+        """Forget the steps before `start`."""
+        for table in (self.outputs, self.gradInputs, self.tapes):
+            for step in [step for step in table.keys() if step < start]:  # noqa: SIM118
+                del table[step]
+
     # ---- sequences
 
     def recycle(self) -> None:
@@ -144,7 +196,7 @@ class AbstractRecurrent(Container):
             for table in (self.sharedClones, self._gradOutputs):
                 table[self.step], table[old] = table[old], None
         self.tapes.pop(old - 1, None)
-        for table in (self.outputs, self.gradInputs, self.inputs):
+        for table in (self.outputs, self.gradInputs):
             table[old - 1] = None
 
     def forget(self) -> Any:
@@ -274,7 +326,7 @@ class AbstractRecurrent(Container):
         return super().clearState()
 
     def _drop_passes(self) -> None:
-        self.tapes, self.inputs = {}, Table()
+        self.tapes, self.whole = {}, None
 
     def __str__(self) -> str:
         if self.inputSize and self.outputSize:
@@ -302,6 +354,12 @@ class Recursor(AbstractRecurrent):
 
     def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
         return self.pass_of(step).backward(gradOutput, **sweep)
+
+    def inner_parts(self) -> list[Any] | None:
+        return self.recurrentModule.whole_parts() if type(self) is Recursor else None
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        return whole.note(self, input, whole.call(self.recurrentModule, input, False))
 
     def maxBPTTstep(self, rho: int) -> None:
         super().maxBPTTstep(rho)

@@ -54,7 +54,7 @@ class SeqLSTM(Sequence):
         """The output for {c0, h0, x}."""
         c, h, x = input
         x = self.timewise(x)
-        output, last, states = fused.lstm(x, h, c, weight, bias, project, self.mask(x))
+        output, last, states = fused.lstm(x, h, c, weight, bias, project=project, mask=self.mask(x))
         self.passed = output, (last,), states
         return self.timewise(output)
 

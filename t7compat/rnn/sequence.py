@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,8 +13,9 @@ from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.opaque import Sweep
-from t7compat.nn.shapes import describe, expect, expect_fit, like
+from t7compat.nn.shapes import describe, expect
 from t7compat.nn.tape import Tape, as_leaf
+from t7compat.rnn import fused
 from t7compat.rnn.sequencer import Remembering
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
@@ -137,7 +139,8 @@ class Sequence(Remembering, typename=""):
             self._keep(outputs.data, ends, states)
         if tape.is_recorded:
             time = 1 if self.batchfirst else 0
-            output = _Continued.apply(self, tape.sweep, time, output, *ends)  # type: ignore[no-untyped-call]
+            later = functools.partial(self._later, tape.sweep)
+            output = fused.continued(later, time, output, *ends)
         return tape.record(self, whole, output)
 
     def timewise(self, sequence: Tensor) -> Tensor:
@@ -171,6 +174,13 @@ class Sequence(Remembering, typename=""):
             vars(self).update((name, value.data) for name, value in fields.items() if value is not None)
         for state in self.states:
             vars(self).pop(state.user, None)
+
+    def _later(self, sweep: Sweep) -> list[Tensor | None]:
+        """The gradients that the user gave for the output and the cell of the last step, for one backward."""
+        given = {state.later: vars(self).pop(state.later, None) for state in self.states}
+        if sweep.inputs or any(value is not None for value in given.values()):
+            self.later = given  # accGradParameters after updateGradInput is part of the same backward
+        return [self.later.get(state.later) for state in self.states[::-1]]
 
     def complete(self) -> None:
         """Compute the fields that the forward has left for later."""
@@ -225,29 +235,6 @@ class Sequence(Remembering, typename=""):
         super().clearState()
         vars(self).pop("gradInput", None)
         return self
-
-
-class _Continued(torch.autograd.Function):
-    """The output; its gradient, and that of the last cell, get what comes from later sequences."""
-
-    @staticmethod
-    def forward(ctx: Any, module: Sequence, sweep: Sweep, time: int, output: Tensor, *ends: Tensor) -> Tensor:
-        ctx.module, ctx.sweep, ctx.time = module, sweep, time
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        module = ctx.module
-        given = {state.later: vars(module).pop(state.later, None) for state in module.states}
-        if ctx.sweep.inputs or any(value is not None for value in given.values()):
-            module.later = given  # accGradParameters after updateGradInput is part of the same backward
-        *of_ends, of_output = (module.later.get(state.later) for state in module.states)
-        if of_output is not None:
-            gradient = gradient.clone()
-            last = gradient.select(ctx.time, -1)
-            expect_fit("gradPrevOutput", of_output, last)
-            last += like(of_output, last)
-        return None, None, None, gradient, *of_ends
 
 
 def of_all_steps(name: str) -> Any:

@@ -11,6 +11,7 @@ from t7compat.nn.containers import Container, Decorator
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
+from t7compat.rnn.whole import Whole, run_whole
 from t7compat.table import Table
 
 Tensor = torch.Tensor
@@ -67,7 +68,15 @@ class Sequencer(AbstractSequencer):
     sequence, unless `remember` says otherwise.
     """
 
+    __slots__ = ("whole",)
+    whole: Whole | None  # the last sequence, if it was run in one graph
+
     __str__ = Decorator.__str__
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        sequencer = super().__new__(cls)
+        sequencer.whole = None
+        return sequencer
 
     def __init__(self, module: Module) -> None:
         if not isinstance(module, Module):
@@ -84,21 +93,25 @@ class Sequencer(AbstractSequencer):
         self.module.maxBPTTstep(len(steps))
         if not self.hasMemory():
             self.module.forget()
-        outputs = [self._step(t, self.module.updateOutput, step) for t, step in enumerate(steps, 1)]
+        self.whole = None
+        self.whole = run_whole(self.module, input, steps)
+        if self.whole is not None:
+            outputs = self.whole.outputs
+        else:
+            outputs = [self._step(t, self.module.updateOutput, step) for t, step in enumerate(steps, 1)]
         self.output = self.tableoutput = Table(*outputs)
         if isinstance(input, Tensor):
-            self.output = torch.stack(outputs)
+            self.output = self.whole.sequence if self.whole is not None else torch.stack(outputs)
         return self.output
 
     def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
-        return self._backward(self.module.backward, input, gradOutput, scale)
+        return self._back(self.module.backward, input, gradOutput, scale=scale)
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:
-        return self._backward(self.module.updateGradInput, input, gradOutput)
+        return self._back(self.module.updateGradInput, input, gradOutput, parameters=False)
 
     def accGradParameters(self, input: Any, gradOutput: Any, scale: float = 1) -> None:
-        for t, step, gradient in reversed(matched(input, gradOutput, "gradOutput")):
-            self._step(t, self.module.accGradParameters, step, gradient, scale)
+        self._back(self.module.accGradParameters, input, gradOutput, inputs=False, scale=scale)
 
     def accUpdateGradParameters(self, input: Any, gradOutput: Any, lr: float) -> None:
         """Not there in rnn either: the gradients of all steps are needed before the parameters move."""
@@ -106,12 +119,17 @@ class Sequencer(AbstractSequencer):
             f"{self.__typename__}.accUpdateGradParameters is not implemented; use accGradParameters"
         )
 
-    def _backward(self, method: Any, input: Any, gradOutput: Any, *scale: float) -> Any:
+    def _back(self, method: Any, input: Any, gradOutput: Any, **sweep: Any) -> Any:
         steps = matched(input, gradOutput, "gradOutput")
-        gradients = [self._step(t, method, step, gradient, *scale) for t, step, gradient in reversed(steps)][
-            ::-1
-        ]
-        self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
+        gradients = None
+        if self.whole is not None:
+            gradients = self.whole.back([gradient for _, _, gradient in steps], **sweep)
+        if gradients is None:
+            scale = [sweep["scale"]] if "scale" in sweep else []
+            gradients = [self._step(t, method, step, given, *scale) for t, step, given in reversed(steps)]
+            gradients.reverse()
+        if sweep.get("inputs", True):
+            self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
         return self.gradInput
 
     def _step(self, t: int, method: Any, *arguments: Any) -> Any:
@@ -122,6 +140,7 @@ class Sequencer(AbstractSequencer):
             raise
 
     def clearState(self) -> Any:
+        self.whole = None
         self.tableoutput, self.tablegradInput, self._output = Table(), Table(), Table()
         return super().clearState()
 

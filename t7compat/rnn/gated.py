@@ -1,0 +1,137 @@
+"""What cells have in common that are built of nn modules: LSTM, FastLSTM, GRU, MuFuRu."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from t7compat import mersenne
+from t7compat.errors import InputError
+from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
+from t7compat.nn.linear import Linear, LinearNoBias
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import expect
+from t7compat.nn.stochastic import Dropout
+from t7compat.nn.tables import JoinTable
+from t7compat.rnn.hidden import Cell
+from t7compat.rnn.masking import MaskZero
+from t7compat.rnn.whole import structure, tree
+from t7compat.table import Table
+from t7compat.tensortypes import new_tensor
+
+if TYPE_CHECKING:
+    from t7compat.rnn.whole import Whole
+
+Tensor = torch.Tensor
+
+
+def chain(*modules: Module) -> Sequential:
+    """A Sequential of modules."""
+    return _filled(Sequential(), modules)
+
+
+def each(*modules: Module) -> ConcatTable:
+    """A ConcatTable of modules: all get the same input."""
+    return _filled(ConcatTable(), modules)
+
+
+def beside(*modules: Module) -> ParallelTable:
+    """A ParallelTable of modules: each gets its entry of the input."""
+    return _filled(ParallelTable(), modules)
+
+
+def _filled(container: Any, modules: tuple[Module, ...]) -> Any:
+    for module in modules:
+        container.add(module)
+    return container
+
+
+def dropout(cell: Any) -> Dropout:
+    """The dropout before each product of a cell (of no effect if p = 0)."""
+    return Dropout(cell.p, False, False, lazy=True, mono=cell.mono)
+
+
+def gate_products(cell: Any, gates: int) -> tuple[Module, Module]:
+    """W x + b and U h, of `gates` * outputSize columns; with dropout each gate has a mask of its own."""
+    inputs, outputs = cell.inputSize, cell.outputSize
+    if cell.p == 0:
+        return Linear(inputs, gates * outputs), LinearNoBias(outputs, gates * outputs)
+
+    def product(*layer: Module) -> Module:
+        return chain(each(*[dropout(cell) for _ in layer]), beside(*layer), JoinTable(2))
+
+    x = product(*[Linear(inputs, outputs) for _ in range(gates)])
+    h = product(*[LinearNoBias(outputs, outputs) for _ in range(gates)])
+    return x, h
+
+
+class Gated(Cell, typename=""):
+    """The base of cells on vectors, whose network `buildModel` makes; p is that of its dropout."""
+
+    def __init__(self, inputSize: int, outputSize: int, rho: int | None, p: Any, mono: Any) -> None:
+        super().__init__(rho or 9999)
+        self.p, self.mono = p or 0, bool(mono)
+        self.inputSize, self.outputSize = inputSize, outputSize
+        self.take_step_module(self.buildModel())
+        self.zeroTensor, self.cells, self.gradCells = new_tensor(), Table(), Table()
+
+    def buildModel(self) -> Module:
+        """The network of one step."""
+        raise NotImplementedError
+
+    def set_zeros(self, input: Tensor) -> None:
+        self.zeroTensor = self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
+
+    def network(self) -> tuple[Module, bool]:
+        """The network of one step, and whether the MaskZero that `maskZero(1)` puts around it is there."""
+        module = self.recurrentModule
+        is_masked = type(module) is MaskZero and module.nInputDim == 1 and not module.v2
+        return (module.modules[1], True) if is_masked else (module, False)
+
+    def inner_parts(self) -> list[Any] | None:
+        kind: Any = type(self)
+        if "unroll" not in vars(kind) or self.p > 0 or self.recurrentModule is None:
+            return None
+        return [] if structure(self.network()[0]) == usual(kind, *self.arguments()) else None
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Those of the constructor of a cell with the same network (without dropout)."""
+        return self.inputSize, self.outputSize
+
+    def leaves(self, whole: Whole) -> Iterator[Any]:
+        """The parameters of each layer that has some, in their order in the network, as leaves of a graph."""
+        for layer in tree(self.network()[0]):
+            if layer.parameter_names:
+                yield [whole.leaf(layer, name) for name in layer.parameter_names]
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Which samples are no part of a sequence, if any.  (time, batch, inputs) -> (time, batch, 1)"""
+        mask = (x == 0).all(-1, keepdim=True) if self.network()[1] else None
+        return mask if mask is not None and mask.any() else None
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        expect(input, 2, size=self.inputSize, like=self.zeroTensor)
+        return super().run_whole(whole, input)
+
+    def updateOutput(self, input: Tensor) -> Tensor:
+        try:
+            if self.recurrentModule is None:
+                raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
+            expect(input, 1, 2, size=self.inputSize, like=self.zeroTensor)
+        except InputError as error:
+            error.within(str(self))
+            raise
+        output: Tensor = super().updateOutput(input)
+        return output
+
+
+@functools.cache
+def usual(kind: Any, *arguments: Any) -> list[Any]:
+    """The structure of the network that a cell of some class has unless somebody changes it."""
+    generator = mersenne.getRNGState()
+    cell = kind(*arguments)
+    mersenne.setRNGState(generator)
+    return structure(cell.recurrentModule)

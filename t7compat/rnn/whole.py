@@ -1,0 +1,301 @@
+"""Whole sequences in one graph.
+
+A sequence is run as one batch, which has the samples of the first step, then those of the second one, and so
+on.  Layers that treat samples one by one (`row_dims`) need not know; recurrent modules have a form for it of
+their own, `run_whole`.  The fields of the modules are then those that a run step by step would have left.
+What only such a run can tell (`gradCells`, a tape for each step) waits until somebody asks for it: then the
+sequence is run again, step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from t7compat import mersenne
+from t7compat.errors import InputError
+from t7compat.nn.gradients import tensors
+from t7compat.nn.module import Module
+from t7compat.nn.stochastic import Dropout
+from t7compat.nn.tape import Tape
+from t7compat.rnn.recurrent import AbstractRecurrent
+from t7compat.table import map_leaves, to_tuples
+
+Tensor = torch.Tensor
+PLAIN = {bool, int, float, str}
+
+
+class NotWhole(Exception):
+    """Raised during a forward that has to go step by step."""
+
+
+class Run(NamedTuple):
+    """What one recurrent module did for the sequence."""
+
+    module: AbstractRecurrent
+    start: int  # its number of the first step
+    input: Any  # of all steps, then the parts of the state before them, if it has any
+    output: Any
+    ends: tuple[Tensor, ...]  # the other parts of the state after the last step
+
+
+class Whole(Tape):
+    """The graph of a sequence; its values are batches of the samples of all steps."""
+
+    __slots__ = ("batch", "generator", "gradOutput", "length", "noises", "runs")
+
+    def __init__(
+        self, module: AbstractRecurrent, input: Any, length: int, batch: int | None, dropouts: list[Dropout]
+    ) -> None:
+        """`batch` is the number of samples of a step; None if a step is a sample without a batch."""
+        self.length, self.batch = length, batch
+        self.runs: list[Run] = []
+        self.gradOutput: list[Any] | None = None  # of the last backward
+        self.generator = mersenne.getRNGState() if dropouts else None
+        try:
+            self.noises = self._noises(dropouts) if len(dropouts) > 1 else {}
+            super().__init__(module, input)
+        except (NotWhole, InputError):
+            if self.generator is not None:
+                mersenne.setRNGState(self.generator)
+            raise
+        for dropout in dropouts:
+            dropout.noise = self.step(dropout.noise, -1).clone()
+        for run in self.runs:
+            run.module.take_whole(self, run)
+
+    def _noises(self, dropouts: list[Dropout]) -> dict[int, Tensor]:
+        """The noise of several layers, drawn as they would take turns step by step.
+
+        How large it is, is known from their last forward.
+        """
+        if not all(dropout.noise.numel() for dropout in dropouts):
+            raise NotWhole
+        first = () if self.batch is None else (self.batch,)
+        shapes = [(*first, *dropout.noise.shape[len(first) :]) for dropout in dropouts]
+        kept = [
+            torch.full(shape, 1 - dropout.p, dtype=torch.float64).flatten()
+            for dropout, shape in zip(dropouts, shapes, strict=True)
+        ]
+        all_kept = torch.cat(kept).expand(self.length, -1)
+        drawn = mersenne.bernoulli_(dropouts[0].noise.new_empty(all_kept.shape), all_kept)
+        parts = torch.split(drawn, [len(part) for part in kept], 1)
+        return {
+            id(dropout): part.reshape(-1, *shape[len(first) :]) / (1 - dropout.p if dropout.v2 else 1)
+            for dropout, part, shape in zip(dropouts, parts, shapes, strict=True)
+        }
+
+    # ---- forward
+
+    def call(self, module: Module, input: Any, as_opaque: bool) -> Any:
+        if isinstance(module, AbstractRecurrent):
+            return module.run_whole(self, input)
+        if any(x.dim() - 1 not in module.row_dims for x in tensors(input)):
+            raise NotWhole
+        if id(module) in self.noises:
+            return self._drop(module, input)
+        return super().call(module, input, as_opaque)
+
+    def _drop(self, module: Any, input: Tensor) -> Any:
+        noise = module.noise = self.noises[id(module)]
+        if noise.shape != input.shape or noise.dtype != input.dtype:
+            raise NotWhole
+        return self.record(module, input, module.compute(input))
+
+    def record(self, module: Module, input: Any, output: Any) -> Any:
+        self.calls.append((module, input))
+        module.tape = None
+        module.output = map_leaves(lambda x: self.step(x.data, -1) if isinstance(x, Tensor) else x, output)
+        return output
+
+    def note(self, module: AbstractRecurrent, input: Any, output: Any, *ends: Tensor) -> Any:
+        """What `record` is for other modules."""
+        self.calls.append((module, input))
+        self.runs.append(Run(module, module.step, input, output, ends))
+        return output
+
+    # ---- batches of all steps
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The outputs of all steps."""
+        root = self.runs[-1]
+        return [root.module.outputs[t] for t in range(root.start, root.start + self.length)]
+
+    @property
+    def sequence(self) -> Any:
+        """The output as a tensor (time, ...); None if it is none."""
+        rows = self.output
+        if not isinstance(rows, Tensor):
+            return None
+        return rows.data if self.batch is None else self.timed(rows.data)
+
+    def timed(self, rows: Tensor) -> Tensor:
+        """(time * batch, ...) -> (time, batch, ...)"""
+        return rows.view(self.length, self.batch or 1, *rows.shape[1:])
+
+    def step(self, rows: Tensor, index: int) -> Tensor:
+        """A step, counted from 0."""
+        return (rows if self.batch is None else self.timed(rows))[index]
+
+    def steps(self, value: Any) -> list[Any]:
+        """The steps of a nested value, outside of the graph."""
+        if isinstance(value, Tensor):
+            return list((value.data if self.batch is None else self.timed(value.data)).unbind())
+        parts = {id(leaf): self.steps(leaf) for leaf in tensors(value)}
+
+        def at(t: int) -> Any:
+            return map_leaves(lambda x: parts[id(x)][t] if isinstance(x, Tensor) else x, value)
+
+        return [at(t) for t in range(self.length)]
+
+    # ---- backward
+
+    def back(self, gradOutput: list[Any], **sweep: Any) -> list[Any] | None:
+        """The gradients with respect to the steps of the input; None where it has to go step by step.
+
+        `sweep` are the options of `Tape.backward`.
+        """
+        root, counters = self.runs[-1], _counters(**sweep)
+        if not self.is_recorded or root.module.whole is not self:
+            return None
+        if root.module.step != root.start + self.length:
+            return None
+        if any(getattr(root.module, counter) is not None for counter in counters):
+            return None
+        if not sweep.get("inputs", True) and root.module.updateGradInputStep is None:
+            return None
+        rows = joined(gradOutput, self.batch is not None)
+        if rows is None:
+            return None
+        self.backward(rows, **sweep)
+        for run in self.runs:
+            for counter in counters:
+                setattr(run.module, counter, run.start)
+        if not sweep.get("inputs", True):
+            return []
+        self.gradOutput = gradOutput
+        return [root.module.gradInputs[t] for t in range(root.start, root.start + self.length)]
+
+    def _set_gradients(self, gradients: dict[int, Tensor | None]) -> Any:
+        result = self._found(gradients, self.input)
+        for module, input in self.calls:
+            gradInput = self._found(gradients, input)
+            if isinstance(module, AbstractRecurrent):
+                run = next(run for run in self.runs if run.module is module)
+                module.take_back(self, run, gradInput)
+            else:
+                module.gradInput = map_leaves(
+                    lambda x: self.step(x, 0) if isinstance(x, Tensor) else x, gradInput
+                )
+        return result
+
+    # ---- step by step after all
+
+    def step_through(self) -> None:
+        """Run the sequence again, step by step, and back if there was a backward."""
+        modules = [run.module for run in self.runs]
+        fields = ("step", "output", "gradInput", "updateGradInputStep", "accGradParametersStep")
+        kept = [{name: getattr(module, name) for name in fields} for module in modules]
+        generator = mersenne.getRNGState()
+        if self.generator is not None:
+            mersenne.setRNGState(self.generator)
+        root = self.runs[-1].module
+        inputs = self.steps(self.input)
+        for run in self.runs:
+            run.module.whole, run.module.step = None, run.start
+        for input in inputs:
+            root.updateOutput(input)
+        if self.gradOutput is not None:
+            for input, gradOutput in zip(inputs[::-1], self.gradOutput[::-1], strict=True):
+                root.updateGradInput(input, gradOutput)
+        mersenne.setRNGState(generator)
+        for module, values in zip(modules, kept, strict=True):
+            vars(module).update(values)
+
+
+def run_whole(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole | None:
+    """Run a sequence in one graph; None, and nothing done, where it must go step by step."""
+    parts = module.whole_parts()
+    if parts is None:
+        return None
+    for part in parts:
+        if isinstance(part, AbstractRecurrent):
+            part.whole = None  # frees the graph of the last sequence
+    dropouts = [part for part in parts if isinstance(part, Dropout) and part.draws()]
+    in_batches = any(x.dim() > 1 for x in tensors(steps[0])) or takes_numbers(parts)
+    if isinstance(input, Tensor):
+        rows = input.flatten(0, 1) if in_batches and input.dim() > 1 else input
+    else:
+        rows = joined(steps, in_batches)
+    first = tensors(rows)
+    if not first or len({len(x) for x in first}) > 1:
+        return None
+    batch = len(first[0]) // len(steps) if in_batches else None
+    try:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and module.train is not False):
+            return Whole(module, rows, len(steps), batch, dropouts)
+    except (NotWhole, InputError):
+        return None
+
+
+def tree(module: Module) -> list[Module]:
+    """A module and all below it, parents first."""
+    found, waiting = [], [module]
+    while waiting:
+        module = waiting.pop()
+        found.append(module)
+        waiting.extend(reversed([*module.children()]))
+    return found
+
+
+def structure(module: Module) -> list[Any]:
+    """What a network is made of, without its tensors: equal networks of known classes have equal ones."""
+    return [
+        (
+            type(inner),
+            len(vars(inner).get("modules") or ()),
+            {
+                name: value
+                for name, value in vars(inner).items()
+                if value.__class__ in PLAIN and name not in ("train", "_type")
+            },
+        )
+        for inner in tree(module)
+    ]
+
+
+def takes_numbers(parts: list[Module]) -> bool:
+    """Whether a sample is one number for the first layer that cares, so that a vector is a batch."""
+    layers = (part for part in parts if not isinstance(part, AbstractRecurrent))
+    return next((0 in layer.row_dims for layer in layers if len(layer.row_dims) < 3), False)
+
+
+def joined(steps: Sequence[Any], in_batches: bool) -> Any:
+    """One batch of the samples of all steps, each of which is a batch itself, or else one sample.
+
+    None if the steps are not of the same form.
+    """
+    first = steps[0]
+    if isinstance(first, Tensor):
+        if not first.dim() or any(_form(step) != _form(first) for step in steps):
+            return None
+        return torch.cat(tuple(steps)) if in_batches else torch.stack(tuple(steps))
+    tables = [to_tuples(lambda x: x, step) for step in steps]
+    if not isinstance(tables[0], tuple) or not tables[0]:
+        return None
+    if any(not isinstance(table, tuple) or len(table) != len(tables[0]) for table in tables):
+        return None
+    parts = tuple(joined(column, in_batches) for column in zip(*tables, strict=True))
+    return None if any(part is None for part in parts) else parts
+
+
+def _form(value: Any) -> Any:
+    return (value.shape, value.dtype) if isinstance(value, Tensor) else None
+
+
+def _counters(inputs: bool = True, parameters: bool = True, **_: Any) -> list[str]:
+    names = {"updateGradInputStep": inputs, "accGradParametersStep": parameters}
+    return [name for name, counts in names.items() if counts]
