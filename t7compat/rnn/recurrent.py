@@ -353,7 +353,10 @@ class Recursor(AbstractRecurrent):
         return self.end_step(self.run_step(input))
 
     def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
-        return self.pass_of(step).backward(gradOutput, **sweep)
+        tape = self.pass_of(step)
+        if not sweep.get("inputs", True):
+            tape.module.setOutputStep(step)  # the modules inside pass back the gradInput of this step
+        return tape.backward(gradOutput, **sweep)
 
     def inner_parts(self) -> list[Any] | None:
         return self.recurrentModule.whole_parts() if type(self) is Recursor else None
