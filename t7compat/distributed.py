@@ -28,6 +28,8 @@ import torch
 import torch.distributed as dist
 
 from t7compat.errors import InputError
+from t7compat.nested import walk
+from t7compat.nn.containers import Container
 from t7compat.nn.flatten import stretches
 from t7compat.nn.gradients import gradient_of
 from t7compat.nn.module import Module
@@ -164,7 +166,7 @@ class Distributed(Module, typename=""):
             yield
         finally:
             team.is_inside = False
-        if not team.is_silent:
+        if not team.is_silent and dist.get_world_size() > 1:
             share = _share(team.samples and team.samples(input))
             _together(_gradients(self), lambda memory: dist.all_reduce(memory.mul_(share)))
 
@@ -194,12 +196,15 @@ def _gradients(model: Module) -> list[Tensor]:
 
 def _state_of(model: Module) -> dict[str, Tensor]:
     """All tensors that outlast a pass, by their place in the model; gradients that are absent are made."""
+    for value, _ in walk(model):
+        if isinstance(value, Container):
+            value.expect_modules()
     state = {}
     for index, module in enumerate(model.listModules(), 1):
         for name in module.parameter_names:
             if vars(module).get(name) is not None:
                 gradient_of(module, name)
-        for name, value in vars(module).items():
+        for name, value in sorted(vars(module).items()):  # fields of a file are in another order
             if isinstance(value, Tensor) and name not in ("output", "gradInput", *module.scratch):
                 state[f"{index}: {module.__typename__}.{name}"] = value
     _gradients(model)

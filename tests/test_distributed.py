@@ -175,9 +175,12 @@ def unevenly(part: Part) -> Any:
 
 
 def within(part: Part) -> Any:
-    """A wrapped part of a network."""
+    """A wrapped part of a network, which in one process lacks a gradient, as some files do."""
     t7compat.manualSeed(1)
-    outer = nn.Sequential().add(nn.Linear(3, 3)).add(part.wrap(nn.Linear(3, 2))).add(nn.LogSoftMax())
+    inner = nn.Linear(3, 2)
+    if part.rank:
+        del inner.gradWeight
+    outer = nn.Sequential().add(nn.Linear(3, 3)).add(part.wrap(inner)).add(nn.LogSoftMax())
     criterion, (x, y) = nn.ClassNLLCriterion(), of_rows(part)
     outer.zeroGradParameters()
     criterion.forward(outer.forward(x), y)
@@ -323,6 +326,16 @@ def own_backward(part: Part) -> Any:
     distributed.wrap(network().dontBackward())
 
 
+def sparse(part: Part) -> Any:
+    distributed.wrap(nn.Sequential().add(nn.IndexLinear(5, 2)))
+
+
+def unknown_class(part: Part) -> Any:
+    model = network()
+    model.modules[2] = t7compat.TorchObject("old.Layer")
+    distributed.wrap(model)
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
@@ -333,6 +346,8 @@ def own_backward(part: Part) -> Any:
         (update_at_once, "expected backward and updateParameters"),
         (no_samples, "positive number of samples"),
         (own_backward, "in its fields"),
+        (sparse, "expected dense gradients"),
+        (unknown_class, "got old.Layer, which is no registered class"),
     ],
 )
 def test_mistake(processes: list[ProcessPoolExecutor], mistake: Callable[[Part], Any], message: str) -> None:
