@@ -204,7 +204,8 @@ def _state_of(model: Module) -> dict[str, Tensor]:
         for name in module.parameter_names:
             if vars(module).get(name) is not None:
                 gradient_of(module, name)
-        for name, value in sorted(vars(module).items()):  # fields of a file are in another order
+        for name in sorted(vars(module), key=str):  # a file has them in another order
+            value = vars(module)[name]
             if isinstance(value, Tensor) and name not in ("output", "gradInput", *module.scratch):
                 state[f"{index}: {module.__typename__}.{name}"] = value
     _gradients(model)
