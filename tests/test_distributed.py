@@ -44,7 +44,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process
     ]
     yield pools
     for pool in pools:
-        pool.shutdown()
+        pool.shutdown(wait=False)
 
 
 @dataclass
