@@ -20,7 +20,6 @@ from torch7 import wave
 import t7compat
 from t7compat import InputError, distributed, nn, optim
 
-
 # ---- the two processes
 
 
