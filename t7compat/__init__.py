@@ -1,6 +1,6 @@
 """Lua-Torch7 checkpoints and the nn library on today's PyTorch."""
 
-from t7compat import cudnn, dpnn, foreign, nn, nngraph, optim, rnn
+from t7compat import cudnn, distributed, dpnn, foreign, nn, nngraph, optim, rnn
 from t7compat.errors import InputError, T7Error, T7FormatError
 from t7compat.mersenne import manualSeed
 from t7compat.registry import register
@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "TorchObject",
     "cudnn",
+    "distributed",
     "dpnn",
     "dumps",
     "foreign",

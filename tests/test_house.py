@@ -31,6 +31,7 @@ ROOMS = (
     "t7compat.rnn",
     "t7compat.nngraph",
     "t7compat.optim",
+    "t7compat.distributed",
     "t7compat.foreign",
     "t7compat.cudnn",
     "converters",

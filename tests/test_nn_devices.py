@@ -50,6 +50,19 @@ def test_parameters_are_flat_when_it_runs() -> None:
     same(flat[:6], wave(6))
 
 
+def test_flat_parameters_stay_where_they_are() -> None:
+    net = network()
+    flat, flat_gradients = net.getParameters()
+    parallel = nn.DataParallelTable(1, True).add(net, Table(1, 2))
+    parallel.forward(wave(4, 3))
+    flat.zero_()
+    assert parallel.forward(wave(4, 3)).abs().sum() == 0
+    assert [tensor.data_ptr() for tensor in parallel.getParameters()] == [
+        flat.data_ptr(),
+        flat_gradients.data_ptr(),
+    ]
+
+
 def test_inside_a_network() -> None:
     lone = nn.Sequential().add(nn.Linear(2, 3)).add(network())
     outer = nn.Sequential().add(lone.get(1).clone())

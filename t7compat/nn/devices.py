@@ -10,6 +10,7 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, Container, Decorator
+from t7compat.nn.flatten import flat_view
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.module import Module
 from t7compat.table import Table
@@ -48,7 +49,7 @@ class DataParallelTable(Container):
 
     `dimension` is that of the batch.  The file has the first copy only; all have the same parameters.  A
     script that was written for several GPUs runs: the GPU numbers are kept, and what synchronises the copies
-    has nothing to do.
+    has nothing to do.  To train on several, see t7compat.distributed.
     """
 
     __version__ = 3
@@ -108,13 +109,15 @@ class DataParallelTable(Container):
         self.needsSync = False
 
     def flattenParameters(self) -> None:
-        """Move the parameters into one flat tensor, and the gradients into another."""
-        self.flattenedParams = Table(Table(*self.modules[1].getParameters()))
+        """Have the parameters in one flat tensor, the gradients in another; if they are, they stay there."""
+        parameters, gradients = map(flat_view, self.parameters())
+        if parameters is None or gradients is None:
+            parameters, gradients = self.modules[1].getParameters()
+        self.flattenedParams = Table(Table(parameters, gradients))
         self.flattenParams = True
 
     def getParameters(self) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.flattenedParams is None or not self._is_flat():
-            self.flattenParameters()
+        self.flattenParameters()
         return self.flattenedParams[1].unpack()
 
     def _is_flat(self) -> bool:
@@ -165,6 +168,9 @@ class BasicImplementation(LuaObject, typename="nn.DataParallelTable.Basic"):
     def exec(self, closure: Callable[[Any, int], Any], maxGpuIdx: int | None = None) -> Table:
         """A table of what `closure(copy, number)` gives for each copy: here there is one."""
         return Table(closure(self.dpt.modules[1], 1))
+
+    def close(self) -> None:
+        """Let go of the copies and their threads, of which there are none."""
 
 
 class ThreadsImplementation(BasicImplementation, typename="nn.DataParallelTable.Threads"):

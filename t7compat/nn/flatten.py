@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from t7compat.errors import InputError
@@ -47,10 +49,46 @@ def flatten(tensors: list[Tensor], followers: list[Tensor]) -> Tensor:
         if used[place : place + _extent(tensor)].all():
             moves[id(tensor)] = tensor, int(rank[place])
         elif id(tensor) in wanted:
-            raise InputError("cannot gather tensors that are not compact: their elements are apart in memory")
+            raise InputError(_APART)
     for tensor, place in moves.values():
         tensor.set_(flat.untyped_storage(), place, tensor.shape, tensor.stride())  # type: ignore[call-overload]
     return tag(flat, types.pop())
+
+
+def stretches(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The memory of some tensors as flat tensors, one for each stretch of it without a gap.
+
+    All that `flatten` has moved into one storage is one stretch.  Storages come in the order in which they
+    first appear: one that is the same in another process.
+    """
+    storages: dict[int, int] = {}
+    spans: dict[tuple[int, int, int], Tensor] = {}
+    for tensor in tensors:
+        if tensor.numel():
+            storage = storages.setdefault(tensor.untyped_storage()._cdata, len(storages))
+            spans[storage, int(tensor.storage_offset()), _extent(tensor)] = tensor
+    found: list[Tensor] = []
+    last, begin, end = -1, 0, 0
+    for (storage, start, extent), tensor in sorted(spans.items(), key=lambda item: item[0]):
+        if extent > tensor.numel():
+            raise InputError(_APART)
+        if storage == last and start <= end:
+            end = max(end, start + extent)
+            found[-1] = found[-1].as_strided((end - begin,), (1,))
+        else:
+            last, begin, end = storage, start, start + extent
+            found.append(tensor.as_strided((extent,), (1,)))
+    return found
+
+
+def flat_view(tensors: Iterable[Tensor | None]) -> Tensor | None:
+    """The flat tensor that has the memory of some tensors, and nothing else; None if they lie apart."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    found = stretches(present)
+    return tag(found[0], type_of(present[0])) if len(found) == 1 else None
+
+
+_APART = "cannot gather tensors that are not compact: their elements are apart in memory"
 
 
 def _place(tensor: Tensor, starts: dict[int, int]) -> int:
