@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import weakref
 from typing import Any, NamedTuple
 
 import torch
@@ -97,11 +96,21 @@ class RNN(Module, typename="cudnn.RNN"):
 
     def reset(self, stdv: float | None = None) -> Any:
         """Draw the parameters anew, as many as the fields say."""
-        count = _size(self.shapes(0 if self.inputMode == SKIP_INPUT else self.inputSize))
+        count = _size(self.shapes(0 if self.skips_input else self.inputSize))
         self.gradWeight.resize_(count).zero_()
         stdv = 1 / math.sqrt(self.hiddenSize) if stdv is None else stdv
         mersenne.uniform_(self.weight.resize_(count), -stdv, stdv)
         return self
+
+    @property
+    def skips_input(self) -> bool:
+        """Whether the first layer has no matrix for its input."""
+        return bool(self.inputMode == SKIP_INPUT)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a sequence may start from something else than zeros."""
+        return bool(self.rememberStates) or self.hiddenInput is not None or self.cellInput is not None
 
     # ---- the vector
 
@@ -137,7 +146,7 @@ class RNN(Module, typename="cudnn.RNN"):
 
         The matrices that are skipped have no columns; cuDNN 5.1 still had them, without using them.
         """
-        columns = (0, self.inputSize) if self.inputMode == SKIP_INPUT else (self.inputSize,)
+        columns = (0, self.inputSize) if self.skips_input else (self.inputSize,)
         choices = {_size(shapes): shapes for shapes in map(self.shapes, columns)}
         if vector.shape not in [(size,) for size in choices]:
             expected = f"{' or '.join(map(str, choices))} elements (see reset)"
@@ -149,10 +158,10 @@ class RNN(Module, typename="cudnn.RNN"):
     def layer_parameters(self, vector: Tensor) -> dict[str, Tensor]:
         """The parameters of torch.nn's layer in its order; it has the identity for what is skipped."""
         parts = self.parts(vector)
-        if self.inputMode == SKIP_INPUT:
+        if self.skips_input:
             identity = torch.eye(self.hiddenSize, dtype=vector.dtype, device=vector.device)
-            skipped = [f"weight_ih_{end}" for end in self.ends[: self.numDirections]]
-            parts |= dict.fromkeys(skipped, identity.repeat(self.kind.gates, 1))
+            for end in self.ends[: self.numDirections]:
+                parts[f"weight_ih_{end}"] = identity.repeat(self.kind.gates, 1)
         return {part + end: parts[part + end] for end in self.ends for part in _PARTS}
 
     def weights(self) -> Table:
@@ -190,7 +199,7 @@ class RNN(Module, typename="cudnn.RNN"):
         first, second = x.shape[:2]
         time, batch = (second, first) if self.batchFirst else (first, second)
         self.seqLength, self.miniBatch = (len(sizes), sizes[0]) if sizes else (time, batch)
-        if self.inputMode == SKIP_INPUT and self.inputSize != self.hiddenSize:
+        if self.skips_input and self.inputSize != self.hiddenSize:
             both = f"{self.inputSize} and {self.hiddenSize}"
             raise InputError(f"{SKIP_INPUT}: expected inputSize to be hiddenSize, got {both}")
         if self.rememberStates:
@@ -218,7 +227,7 @@ class RNN(Module, typename="cudnn.RNN"):
         if not tape.is_replay:
             self.hiddenOutput, self.cellOutput = hidden.data, cell.data
         if tape.is_recorded:
-            output = _Ended.apply(weakref.ref(self), tape.sweep, output, hidden, cell)  # type: ignore[no-untyped-call]
+            output = _Ended.apply(self, tape.sweep, output, hidden, cell)  # type: ignore[no-untyped-call]
         return tape.record(self, (*starts, x), output)
 
     def compute(self, input: tuple[Any, ...], weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -303,25 +312,21 @@ def _expect_state(name: str, value: Any, like: Tensor) -> None:
 
 
 class _Ended(torch.autograd.Function):
-    """The output; the last states get the gradients in a module's fields.
-
-    The reference to the module is weak: its tape holds the graph that holds this.
-    """
+    """The output; the last states get the gradients in the module's fields."""
 
     @staticmethod
-    def forward(ctx: Any, module: Any, sweep: Sweep, output: Tensor, *ends: Tensor) -> Tensor:
+    def forward(ctx: Any, module: RNN, sweep: Sweep, output: Tensor, *ends: Tensor) -> Tensor:
         ctx.module, ctx.sweep, ctx.sizes = module, sweep, [end.shape for end in ends]
         return output.view_as(output)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        module = ctx.module()
-        given = {name: vars(module).get(name) for name in ("gradHiddenOutput", "gradCellOutput")}
+        given = {name: vars(ctx.module).get(name) for name in ("gradHiddenOutput", "gradCellOutput")}
         try:
             for size, (name, value) in zip(ctx.sizes, given.items(), strict=True):
                 _expect_state(name, value, gradient.new_empty(size))
         except InputError:
-            ctx.sweep.failed = module
+            ctx.sweep.failed = ctx.module
             raise
         return None, None, gradient, *given.values()
 
