@@ -41,12 +41,8 @@ KINDS = {
     "CUDNN_LSTM": Kind(4, torch.lstm, torch.nn.LSTM, {}),
     "CUDNN_GRU": Kind(3, torch.gru, torch.nn.GRU, {}),
 }
-_PARTS = (
-    "weight_ih_",
-    "weight_hh_",
-    "bias_ih_",
-    "bias_hh_",
-)  # of a layer in one direction, in torch.nn's order
+# Of a layer in one direction, in torch.nn's order
+_PARTS = ("weight_ih_", "weight_hh_", "bias_ih_", "bias_hh_")
 
 
 class RNN(Module, typename="cudnn.RNN"):
@@ -97,9 +93,12 @@ class RNN(Module, typename="cudnn.RNN"):
     def reset(self, stdv: float | None = None) -> Any:
         """Draw the parameters anew, as many as the fields say."""
         count = _size(self.shapes(0 if self.skips_input else self.inputSize))
-        self.gradWeight.resize_(count).zero_()
+        if len(self.weight) != count:  # else it may be a part of what getParameters gave
+            self.weight.set_(self.weight.new_empty(count))
+            self.gradWeight.set_(self.weight.new_empty(count))
+        self.gradWeight.zero_()
         stdv = 1 / math.sqrt(self.hiddenSize) if stdv is None else stdv
-        mersenne.uniform_(self.weight.resize_(count), -stdv, stdv)
+        mersenne.uniform_(self.weight, -stdv, stdv)
         return self
 
     @property
