@@ -160,7 +160,8 @@ class Job:
                 found.reason = random if sample.is_random else "its output has no finite number"
                 return plan
             self.sample = sample
-            return Plan(self.module, disagreeing(plan, sample.input))
+            written = disagreeing(plan, sample.input)
+        return Plan(self.module, written)
 
     def write_source(self, stage: Path) -> None:
         """Write NAME.py, with what is known by now in its docstring."""

@@ -26,6 +26,7 @@ from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
 from t7compat.nn.scaling import CMul
 from t7compat.rnn.cells import LSTM, FastLSTM
+from t7compat.rnn.flat import RNN
 from t7compat.rnn.hidden import Cell
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
 from t7compat.rnn.seq import SeqGRU, SeqLSTM
@@ -41,6 +42,8 @@ def remembers(module: Any) -> bool:
         return True
     if isinstance(module, Remembering):
         return module._remember not in (None, "neither")
+    if isinstance(module, RNN):
+        return module.goes_on
     return isinstance(module, Module) and any(map(remembers, module.children()))
 
 
@@ -263,3 +266,19 @@ def _whole_gru(module: SeqGRU, plan: Plan, path: str) -> Layer:
     gates, new = torch.split(of_h, [2 * size, size])
     state = {"input.weight": of_x, "input.bias": module.bias, "gates.weight": gates, "new.weight": new}
     return Layer(functools.partial(emitted.SteppedGRU, inputs, size, **options), module, path, state=state)
+
+
+@layer_of.register
+def _flat(module: RNN, plan: Plan, path: str) -> Layer:
+    make = native_form(module)
+    if make is None:
+        raise Unconvertible("a class derived from it has no torch.nn form")
+    notes = {
+        "starts from zeros at each call, while the Torch module has another state": module.goes_on,
+        "takes no packed sequences, which the Torch module took; its nn layer does": module.inputPacked,
+        "its first layer has a weight, the identity, which the Torch module skips": module.skips_input,
+    }
+    plan.notes += [f"{path or 'the network'}: {note}" for note, holds in notes.items() if holds]
+    layer = Layer(make, module, path, state=module.native_state())
+    without_state = Layer(functools.partial(emitted.First), None, path)
+    return Layer(functools.partial(torch.nn.Sequential), module, path, (layer, without_state))

@@ -20,6 +20,7 @@ from t7compat.nn.formats import OneHot
 from t7compat.nn.products import Bilinear
 from t7compat.nn.scaling import CAdd, CMul
 from t7compat.nn.wrappers import MapTable
+from t7compat.rnn.flat import RNN
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import Sequencer
 from t7compat.table import Table, leaves, to_tuples
@@ -203,6 +204,11 @@ def _parallel(module: ParallelTable) -> Iterator[Shape]:
 def _map(module: MapTable) -> Iterator[Shape]:
     for child in list(module.children())[:1]:
         yield from ((shape,) * _STEPS for shape in wanted(child))
+
+
+@wanted.register
+def _flat(module: RNN) -> Iterator[Shape]:
+    yield from _vectors(module, module.inputSize)
 
 
 @wanted.register

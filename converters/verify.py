@@ -18,6 +18,7 @@ from converters.samples import Shape, candidates, describe, draw
 from t7compat.errors import InputError
 from t7compat.nested import walk
 from t7compat.nn.module import Module
+from t7compat.rnn.flat import RNN
 from t7compat.table import Table, leaves, to_tuples
 from t7compat.tensortypes import parse
 
@@ -95,6 +96,9 @@ def run(module: Module, input: Any) -> Any:
     for mode in (module.training, module.evaluate):
         mode()
         module.forget()
+    for found, _ in walk(module):
+        if isinstance(found, RNN):  # does not forget by itself
+            found.resetStates()
     with torch.no_grad():
         output = module.forward(Table.from_python(input))
     return to_tuples(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, output)
