@@ -44,9 +44,9 @@ local function train(model, inputs, targets, iterations)
       model:zeroGradParameters()
       model:backward(inputs[k], criterion:backward(output, targets[k]))
       model:updateParameters(0.5)
-      if i % 20 == 0 then table.insert(losses, string.format('%.4f', loss)) end
+      if i % 10 == 0 then table.insert(losses, string.format('%.4f', loss)) end
    end
-   print('  loss at every 20th step: ' .. table.concat(losses, ' '))
+   print('  loss at every 10th step: ' .. table.concat(losses, ' '))
 end
 
 local function show(line, predictions)
@@ -60,7 +60,7 @@ local firstLines = songs:narrow(2, 1, 5)
 local model = acceptor(nn.SplitTable(1), nn.Sequencer(nn.LSTM(SIZE, SIZE)))
 local inputs, targets = {}, {}
 for i = 1, 4 do inputs[i], targets[i] = firstLines[i], old[i] end
-train(model, inputs, targets, 60)
+train(model, inputs, targets, 40)
 local predictions = {}
 for i = 1, 4 do predictions[i] = model:forward(firstLines[i]):clone() end
 show(1, predictions)
@@ -68,7 +68,7 @@ show(1, predictions)
 print('All songs at once')
 local batch = firstLines:t()                      -- 5 words x 4 songs
 local model = acceptor(nn.SplitTable(1, 3), nn.Sequencer(nn.LSTM(SIZE, SIZE)))
-train(model, {batch}, {old}, 60)
+train(model, {batch}, {old}, 40)
 show(1, model:forward(batch))
 
 print('Two layers, with dropout between them')
@@ -78,7 +78,7 @@ local model = acceptor(
    nn.Sequencer(nn.Dropout(0.2)),
    nn.Sequencer(nn.LSTM(SIZE, SIZE))
 )
-train(model, {batch}, {old}, 120)
+train(model, {batch}, {old}, 100)
 model:evaluate()                                  -- from here on without dropout
 show(1, model:forward(batch))
 

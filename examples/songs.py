@@ -46,7 +46,7 @@ def train(model, inputs, targets, iterations, rate=0.5):
         model.zeroGradParameters()
         model.backward(inputs[k], criterion.backward(output, targets[k]))
         model.updateParameters(rate)
-    print("  loss at every 20th step:", *[f"{loss:.4f}" for loss in losses[19::20]])
+    print("  loss at every 10th step:", *[f"{loss:.4f}" for loss in losses[9::10]])
     return losses
 
 
@@ -61,7 +61,7 @@ def one_by_one():
     print("One song at a time")
     first_lines = songs[:, :5]
     model = acceptor(nn.SplitTable(1), nn.Sequencer(nn.LSTM(SIZE, SIZE)))
-    train(model, first_lines, old, 60)
+    train(model, first_lines, old, 40)
     show(0, [model.forward(line).clone() for line in first_lines])
 
 
@@ -70,7 +70,7 @@ def batched():
     print("All songs at once")
     batch = songs[:, :5].t()  # 5 words x 4 songs
     model = acceptor(nn.SplitTable(1, 3), nn.Sequencer(nn.LSTM(SIZE, SIZE)))
-    train(model, [batch], [old], 60)
+    train(model, [batch], [old], 40)
     show(0, model.forward(batch))
 
 
@@ -84,7 +84,7 @@ def stacked():
         nn.Sequencer(nn.Dropout(0.2)),
         nn.Sequencer(nn.LSTM(SIZE, SIZE)),
     )
-    train(model, [batch], [old], 120)
+    train(model, [batch], [old], 100)
     model.evaluate()  # from here on without dropout
     show(0, model.forward(batch))
 
