@@ -1,0 +1,278 @@
+"""The examples print what the same programs in Lua print in Torch7, and their pages quote both."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import runpy
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from golden import cases, same
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import t7compat
+from t7compat import Table, mersenne, nn
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+PAGES = sorted(EXAMPLES.glob("*.md"))
+# How to run an example in little time; the file in output/ it compares with, and how many lines of that
+RUNS: dict[str, tuple[list[str], str, int | None]] = {
+    "charlm": (["--iterations", "60", "--size", "32"], "charlm_short", None),
+    "cosine": (["--iterations", "60"], "cosine", 10),
+}
+NUMBER = re.compile(r"(-?\d+\.\d+)")
+
+
+@functools.cache
+def example(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run an example as a user does; what it prints."""
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def as_printed(got: str, want: str) -> None:
+    """Raise AssertionError unless the texts are equal, the last digit of a number not counted."""
+    assert NUMBER.sub("0.0", got) == NUMBER.sub("0.0", want)
+    for mine, theirs in zip(NUMBER.findall(got), NUMBER.findall(want), strict=True):
+        digits = len(theirs.partition(".")[2])
+        assert float(mine) == pytest.approx(float(theirs), abs=1.01 * 10**-digits, rel=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prints_what_torch7_prints(name: str, run: Callable[..., str]) -> None:
+    arguments, output, lines = RUNS.get(name, ([], name, None))
+    got = run(name, *arguments).splitlines()
+    want = (EXAMPLES / "output" / f"{output}.txt").read_text().splitlines()
+    as_printed("\n".join(got[:lines]), "\n".join(want[:lines]))
+
+
+# ---- the training loops of the examples on the models and data of Torch7
+
+
+def song_losses(trace: Table) -> list[float]:
+    data, config = trace.data, trace.config
+    if data.songs is not None:
+        inputs, targets = data.songs, data.labels
+    else:
+        inputs = data.input.split(config.window or len(data.input))[: config.forget_every or 1]
+        targets = [data.target] * len(inputs)
+    return example("songs").train(trace.model, inputs, targets, trace.iterations, config.learningRate)
+
+
+def item_losses(trace: Table) -> list[float]:
+    data, config = trace.data, trace.config
+    return example("next_item").train(
+        trace.model, data.dataset, data.offsets, config.rho, trace.iterations, config.learningRate
+    )
+
+
+def cosine_losses(trace: Table) -> list[float]:
+    cosine, wave, rho = example("cosine"), trace.data.sequence, trace.config.rho
+    losses = cosine.train(
+        trace.model, wave, trace.data.offsets, rho, trace.iterations, trace.config.learningRate
+    )
+    predictions = cosine.continued(trace.model, wave[:rho], len(trace.predictions))
+    same(predictions, trace.predictions, "predictions")
+    return losses
+
+
+def step_losses(trace: Table) -> list[float]:
+    rho, rate = trace.config.rho, trace.config.learningRate
+    windows = list(zip(trace.data.inputs.split(rho), trace.data.targets.split(rho), strict=True))
+    train = example("steps").train_step_by_step
+    return [train(trace.model, *windows[i % len(windows)], rate) for i in range(trace.iterations)]
+
+
+def length_losses(trace: Table) -> list[float]:
+    batches = [(batch.input, batch.target) for batch in trace.data]
+    return example("lengths").train(trace.model, batches, trace.iterations, trace.config)
+
+
+LOSSES = {
+    "songs_online": song_losses,
+    "songs_batch": song_losses,
+    "songs_stacked": song_losses,
+    "songs_remember": song_losses,
+    "lm_recurrent": item_losses,
+    "lm_lstm": item_losses,
+    "cosine": cosine_losses,
+    "recursor_steps": step_losses,
+    "maskzero_lengths": length_losses,
+}
+TRACES = {case.stem: case for case in cases("traces") if case.stem in LOSSES}
+
+
+@pytest.mark.parametrize("stem", TRACES)
+def test_trains_as_torch7_does(stem: str) -> None:
+    trace = TRACES[stem].load()
+    losses = torch.tensor(LOSSES[stem](trace), dtype=torch.float64)
+    torch.testing.assert_close(losses, trace.losses, rtol=1e-8, atol=0)
+    same(trace.model.parameters()[0], trace.params_final, "parameters at the end")
+
+
+def song_network(words: int, size: int, layers: int, *split: int) -> nn.Module:
+    lstms = [nn.Sequencer(nn.LSTM(size, size)) for _ in range(layers)]
+    return example("songs").acceptor(nn.SplitTable(*split), *lstms, words=words, size=size)
+
+
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {  # from the sizes of the first layer's weight
+    "songs_online": lambda words, size: song_network(words, size, 1, 1),
+    "songs_batch": lambda words, size: song_network(words, size, 1, 1, 3),
+    "songs_stacked": lambda words, size: song_network(words, size, 2, 1, 3),
+    "lm_lstm": lambda items, size: example("next_item").lstm(items, size, 5),
+    "cosine": lambda size, _: example("cosine").network(size),
+    "recursor_steps": lambda words, size: nn.Recursor(example("steps").network(words, size), 5),
+}
+
+
+@pytest.mark.parametrize("stem", sorted(NETWORKS.keys() & TRACES.keys()))
+def test_network_is_that_of_torch7(stem: str) -> None:
+    trace = TRACES[stem].load()
+    assert str(NETWORKS[stem](*trace.model.parameters()[0][1].shape)) == trace.tostring
+
+
+# ---- sequences of different lengths
+
+
+def as_torch(cell: nn.Module) -> torch.nn.LSTM:
+    """The layer of torch.nn with the weights of a FastLSTM, whose gates are i, g, f, o."""
+    layer = torch.nn.LSTM(cell.inputSize, cell.outputSize, dtype=torch.float64)
+    values = (cell.i2g.weight, cell.o2g.weight, cell.i2g.bias, torch.zeros_like(cell.i2g.bias))
+    with torch.no_grad():
+        for parameter, value in zip(layer.parameters(), values, strict=True):
+            parameter.copy_(torch_gates(value))
+    return layer
+
+
+def torch_gates(value: torch.Tensor) -> torch.Tensor:
+    i, g, f, o = value.chunk(4)
+    return torch.cat((i, f, g, o))
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["Sequencer(FastLSTM)", "SeqLSTM"])
+def test_mask_zero_is_pack_padded_sequence(whole: bool) -> None:
+    t7compat.manualSeed(7)
+    steps, lengths, inputs, outputs = 6, [4, 1, 6, 3], 5, 3
+    x = mersenne.normal_(torch.zeros(steps, len(lengths), inputs).double())
+    g = mersenne.normal_(torch.zeros(steps, len(lengths), outputs).double())
+    for b, length in enumerate(lengths):
+        x[: steps - length, b] = g[: steps - length, b] = 0
+    seq = nn.SeqLSTM(inputs, outputs)
+    cell = seq.toFastLSTM()
+    layer = as_torch(cell)
+    network = seq.maskZero() if whole else nn.Sequencer(cell.maskZero(1))
+    network.zeroGradParameters()
+    output, gradInput = network.forward(x), network.backward(x, g)
+    cell = seq.toFastLSTM() if whole else cell
+
+    behind = torch.zeros_like(x)  # PyTorch pads behind
+    for b, length in enumerate(lengths):
+        behind[:length, b] = x[steps - length :, b]
+    behind.requires_grad_()
+    packed = pack_padded_sequence(behind, torch.tensor(lengths), enforce_sorted=False)
+    theirs, _ = pad_packed_sequence(layer(packed)[0])
+    torch.stack([(theirs[:n, b] * g[steps - n :, b]).sum() for b, n in enumerate(lengths)]).sum().backward()
+
+    close = functools.partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+    for b, length in enumerate(lengths):
+        close(output[steps - length :, b], theirs[:length, b].detach())
+        close(gradInput[steps - length :, b], behind.grad[:length, b])
+        assert not output[: steps - length, b].any()
+        assert not gradInput[: steps - length, b].any()
+    close(torch_gates(cell.i2g.gradWeight), layer.weight_ih_l0.grad)
+    close(torch_gates(cell.o2g.gradWeight), layer.weight_hh_l0.grad)
+    close(torch_gates(cell.i2g.gradBias), layer.bias_ih_l0.grad)
+
+
+# ---- files and options
+
+
+def test_plot(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path, wave = tmp_path / "cosine.png", example("cosine").wave
+    example("cosine").plot(path, [1, 0.5], wave[:20] + 0.1, wave)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_character_model_writes_on_from_its_file(tmp_path: Path, run: Callable[..., str]) -> None:
+    path = str(tmp_path / "play.t7")
+    run("charlm", "--iterations", "2", "--size", "8", "--length", "1", "--save", path)
+    once, again, other = (run("charlm", "--load", path, "--length", "40", "--seed", s) for s in "112")
+    assert once == again != other
+    cold = run("charlm", "--load", path, "--length", "40", "--temperature", "1e-3")
+    assert len(set(cold)) < len(set(once))
+
+
+def test_character_model_needs_text(tmp_path: Path, run: Callable[..., str]) -> None:
+    (tmp_path / "short.txt").write_text("too short")
+    with pytest.raises(SystemExit, match="2"):
+        run("charlm", "--text", str(tmp_path / "short.txt"))
+
+
+@pytest.mark.cuda
+def test_character_model_on_cuda() -> None:
+    charlm = example("charlm")
+    numbers, symbols = charlm.encode(charlm.PLAY.read_text())
+    t7compat.manualSeed(1)
+    here = charlm.network(len(symbols), 16).float()
+    there = here.clone().cuda()
+    on_cpu, on_cuda = (charlm.train(m, numbers, 5, {"learningRate": 0.005}) for m in (here, there))
+    assert on_cuda == pytest.approx(on_cpu, rel=1e-4)
+    assert len(charlm.sample(there, symbols, 10, 0.7)) == 10
+
+
+# ---- the pages
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The language and text of each fenced block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def quotes(text: str, block: str) -> bool:
+    """Whether a text has these lines, at any depth."""
+    return any(textwrap.indent(block, " " * depth) in text for depth in range(0, 13, 1))
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.stem != "README"], ids=lambda page: page.stem)
+def test_page_quotes_the_programs(page: Path) -> None:
+    sources = {
+        "lua": page.with_suffix(".lua"),
+        "python": page.with_suffix(".py"),
+        "text": EXAMPLES / "output" / f"{page.stem}.txt",
+    }
+    found = blocks(page)
+    assert {language for language, _ in found} == set(sources)
+    assert [block for language, block in found if not quotes(sources[language].read_text(), block)] == []
+
+
+def test_index_names_every_example() -> None:
+    assert [page.stem for page in PAGES] == sorted(["README", *NAMES])
+    index = (EXAMPLES / "README.md").read_text()
+    assert [name for name in NAMES if f"({name}.md)" not in index] == []
+    links: list[Any] = [link for page in PAGES for link in re.findall(r"\]\(([^)#]+)\)", page.read_text())]
+    assert [link for link in links if "://" not in link and not (EXAMPLES / link).exists()] == []
