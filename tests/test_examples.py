@@ -22,7 +22,7 @@ import t7compat
 from t7compat import Table, mersenne, nn
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.lua"))  # distributed.py is tested elsewhere
 PAGES = sorted(EXAMPLES.glob("*.md"))
 # How to run an example in little time; the file in output/ it compares with, and how many lines of that
 RUNS: dict[str, tuple[list[str], str, int | None]] = {
