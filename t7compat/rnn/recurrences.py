@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Decorator, ParallelTable, Sequential
+from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
 from t7compat.nn.scaling import Add
-from t7compat.nn.shapes import expect
+from t7compat.nn.shapes import expect, with_gradient
 from t7compat.nn.tables import CAddTable
+from t7compat.nn.tape import as_leaf
 from t7compat.nn.transfer import Sigmoid
+from t7compat.rnn.fused import continued
 from t7compat.rnn.hidden import Cell, added
 from t7compat.rnn.misc import CopyGrad
 from t7compat.rnn.recurrent import AbstractRecurrent
+from t7compat.rnn.whole import NotWhole
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table, leaves
 from t7compat.tensortypes import new_tensor
+
+if TYPE_CHECKING:
+    from t7compat.rnn.whole import Run, Whole
 
 
 class Recurrence(Cell):
@@ -114,11 +124,59 @@ class Recurrent(AbstractRecurrent):
             return self.end_step(self.run_step(input, module=self.initialModule))
         return self.end_step(self.run_step(input, self.outputs[self.step - 1]))
 
+    # ---- whole sequences, where the feedback is a Linear
+
+    def inner_parts(self) -> list[Any] | None:
+        first, others = self.initialModule.modules, self.recurrentModule.modules
+        if type(self) is not Recurrent or [len(first), len(others)] != [3, 3]:
+            return None
+        products, merge, transfer = others
+        inputs, feedback = products.modules
+        known = (
+            type(self.initialModule) is type(self.recurrentModule) is Sequential
+            and type(products) is ParallelTable
+            and (type(merge), type(self.startModule)) == (CAddTable, Add)
+            and type(feedback) in (Linear, LinearNoBias)
+            and 0 in transfer.row_dims
+            and first[2] is self.startModule
+            and [type(module) for module in first] == [type(inputs), Add, type(transfer)]
+        )
+        return inputs.whole_parts() if known else None
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        products, _, transfer = self.recurrentModule.modules
+        layer, feedback = products.modules
+        weight: Any = whole.leaf(feedback, "weight")
+        bias = whole.leaf(feedback, "bias")
+        steps = whole.timed(whole.call(layer, input, False)).unbind()
+        before = [] if self.step == 1 else [as_leaf(self.outputs[self.step - 1])]
+        if before:
+            outputs = [before[0].view_as(steps[0])]
+        else:
+            offset = whole.leaf(self.startModule, "bias")
+            outputs = [transfer.compute(self.startModule.compute(steps[0], offset))]
+        for step in steps[len(before) == 0 :]:
+            outputs.append(transfer.compute(step + F.linear(outputs[-1], weight, bias)))
+        output = torch.stack(outputs[len(before) :])
+        if whole.is_recorded:
+            output = continued(lambda: [self.gradPrevOutput], 0, output)
+        return whole.note(self, (input, *before), output.flatten(0, 1))
+
+    def take_back(self, whole: Whole, run: Run, gradInput: Any) -> None:
+        super().take_back(whole, run, gradInput)
+        self.gradPrevOutput = next(iter(list(gradInput)[1:]), None)
+
+    def input_of(self, input: Any) -> Any:
+        return next(iter(input))
+
+    # ---- step by step
+
     def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
+        tape = self.pass_of(step)
         if sweep.get("inputs", True):
             later = self.gradPrevOutput
             self._gradOutputs[step] = gradOutput if later is None else added(gradOutput, later)
-        gradients = self.pass_of(step).backward(self._gradOutputs[step], **sweep)
+        gradients = tape.backward(self._gradOutputs[step], **sweep)
         if gradients is None or step == 1:
             return gradients
         gradInput, self.gradPrevOutput = gradients
@@ -172,6 +230,24 @@ class NormStabilizer(AbstractRecurrent):
     def updateOutput(self, input: Any) -> Any:
         expect(input, 2)
         return self.end_step(self.run_step(input))
+
+    def inner_parts(self) -> list[Any] | None:
+        return [] if type(self) is NormStabilizer and type(self.recurrentModule) is CopyGrad else None
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        if whole.batch is None or self.step > 1:  # in a longer sequence the first step has two neighbours
+            raise NotWhole
+        if whole.length == 1:
+            return whole.note(self, input, input.view_as(input))
+        x, beta = whole.timed(input).detach(), self.beta
+
+        def stabilized(gradient: Any) -> Any:
+            norms = x.norm(dim=2, keepdim=True)
+            rises = norms[1:] - norms[:-1]
+            slope = F.pad(rises, (0, 0, 0, 0, 1, 0)) - F.pad(rises, (0, 0, 0, 0, 0, 1))
+            return gradient + (2 * beta / x.shape[1] * slope / norms * x).flatten(0, 1)
+
+        return whole.note(self, input, with_gradient(input, stabilized))
 
     def back_through_step(self, step: int, gradOutput: Any, **sweep: Any) -> Any:
         gradient = self.pass_of(step).backward(gradOutput, **sweep)
