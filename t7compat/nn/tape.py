@@ -160,8 +160,17 @@ class Tape:
     def _set_gradients(self, gradients: dict[int, Tensor | None]) -> Any:
         """Give every module of the pass its gradInput; return the gradient of the input."""
 
+        ends = {
+            id(place): module.gradInput
+            for module, input in self.calls
+            if module.ends_gradient
+            for place in (input, _origin(input))
+        }
+
         def gradient(leaf: Any) -> Any:
             found = gradients.get(id(leaf))
+            if found is None and isinstance(leaf, Tensor):
+                found = ends.get(id(leaf))
             if found is None and isinstance(leaf, Tensor):
                 found = gradients[id(leaf)] = torch.zeros_like(leaf, requires_grad=False)
             return found
@@ -209,6 +218,11 @@ class Tape:
 def fork(input: Any) -> Any:
     """The same values as other tensors of the graph, so that their gradient is that of one consumer alone."""
     return to_tuples(lambda x: x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x, input)
+
+
+def _origin(value: Any) -> Any:
+    """What `fork` was given for a tensor, if it made that."""
+    return value if not isinstance(value, Tensor) or value._base is None else value._base
 
 
 def as_leaf(value: Any) -> Any:
