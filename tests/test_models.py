@@ -100,7 +100,9 @@ def test_trained_network_saved(data: Table) -> None:
     module = data.module
     run(module, data)
     before = [parameter.clone() for parameter in parameters(module)]
-    times = Counter(parameter.data_ptr() for parameter in parameters(module))  # moved once for each that has it
+    times = Counter(
+        parameter.data_ptr() for parameter in parameters(module)
+    )  # moved once for each that has it
     module.updateParameters(0.1)
     for was, gradient, parameter in zip(before, gradients(module), parameters(module), strict=True):
         same(parameter, was - 0.1 * times[parameter.data_ptr()] * gradient, "parameter")
@@ -114,7 +116,7 @@ FILES = sorted((GOLDEN / "models").glob("*.t7"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_file_saved_again(path: Path) -> None:
-    """Nothing in it is unknown; it is saved as Torch7 wrote it, or in the form of today if it is an old one."""
+    """Nothing in it is unknown; it is saved as Torch7 wrote it, an old one in the form of today."""
     content = t7compat.load(path)
     assert unknown_classes(content) == []
     saved = t7compat.dumps(content)

@@ -41,7 +41,9 @@ class InstanceNormalization(Module):
         if self.normalizes:
             return F.instance_norm(input, weight=weight, bias=bias, eps=self.eps)
         output = input / math.sqrt(1 + self.eps)
-        return output if weight is None else output * weight[:, None, None] + bias[:, None, None]
+        if weight is None or bias is None:
+            return output
+        return output * weight[:, None, None] + bias[:, None, None]
 
     def native(self) -> functools.partial[Any] | None:
         make = functools.partial(torch.nn.InstanceNorm2d, self.nOutput, eps=self.eps)
@@ -69,7 +71,7 @@ class InstanceNormalization(Module):
 
 
 class ShaveImage(TensorLayer):
-    """The image without `size` rows and columns at each side.  (batch, n, h, w) -> (batch, n, h - 2s, w - 2s)"""
+    """Images without `size` rows and columns at each side.  (batch, n, h, w) -> (batch, n, h - 2s, w - 2s)"""
 
     dims = (4,)
 

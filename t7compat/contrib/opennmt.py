@@ -134,7 +134,7 @@ class PositionEmbedding(LookupTable, typename="onmt.PositionEmbedding"):
         super().__init__(nIndex + 1, nOutput)
         vars(self).update(dimension=dimension, max_pos=nIndex, nOutput=nOutput, input=new_tensor())
 
-    def compute(self, input: tuple[Tensor, Tensor], weight: Tensor) -> Tensor:
+    def compute(self, input: Any, weight: Tensor) -> Tensor:
         """The rows of the weight."""
         sequences, lengths = input
         time = sequences.shape[axis(self.dimension, sequences.dim())]

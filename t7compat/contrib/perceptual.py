@@ -204,7 +204,7 @@ class PerceptualCriterion(Criterion):
 
 def insert_after(net: Container, place: str, layer: Module) -> None:
     """Put a layer behind the module at a place such as "3-1-2"."""
-    layer._ignore = True
+    vars(layer)["_ignore"] = True
     container: Any = net
     *outer, last = map(int, place.split("-"))
     for index in outer:

@@ -153,7 +153,7 @@ class VanillaRNN(Recurrence):
     def compute(self, input: tuple[Tensor, Tensor], weight: Tensor, bias: Tensor) -> Tensor:
         """The output for {h0, x}."""
         h, x = input
-        weights = [part.t() for part in weight.split((self.input_dim, self.hidden_dim))]
+        weights = [part.t() for part in weight.tensor_split((self.input_dim,))]
         biases = [bias, torch.zeros_like(bias, requires_grad=False)]
         train = torch.is_grad_enabled()
         return torch.rnn_tanh(x, h[None], [*weights, *biases], True, 1, 0.0, train, False, True)[0]
@@ -179,7 +179,7 @@ class LanguageModel(Module):
             vars(self)[name] = options[name]
         kinds: dict[Any, type[Recurrence]] = {"lstm": LSTM, "rnn": VanillaRNN}
         if self.model_type not in kinds:
-            raise InputError(f"nn.LanguageModel: expected the model_type lstm or rnn, got {self.model_type!r}")
+            raise InputError(f"{self}: expected the model_type lstm or rnn, got {self.model_type!r}")
         self.net, self.rnns, self.bn_view_in, self.bn_view_out = Sequential(), Table(), Table(), Table()
         self.net.add(LookupTable(self.vocab_size, self.wordvec_dim))
         for i in range(self.num_layers):
@@ -275,7 +275,8 @@ class LanguageModel(Module):
         self.resetStates()
         tokens = self.encode_string(options.start_text or "")
         if options.verbose:
-            print(f'Seeding with: "{options.start_text}"' if len(tokens) else "Seeding with uniform probabilities")
+            start = f'with: "{options.start_text}"' if len(tokens) else "with uniform probabilities"
+            print(f"Seeding {start}")
         equal = self.net.get(1).weight.new_ones(self.vocab_size)
         scores = self._scores(tokens) if len(tokens) else equal
         while len(tokens) < length:
