@@ -1,5 +1,6 @@
 """Layers for the classes of t7compat.contrib: plain PyTorch, copied into the written file."""
 
+# mypy: disable-error-code="no-untyped-call, override"
 from __future__ import annotations
 
 from typing import Any

@@ -75,6 +75,12 @@ def namesake(typename: str, fields: Container[str]) -> type | None:
     return next((cls for field, cls in _namesakes.get(typename, ()) if field in fields), None)
 
 
+def unknown(typename: str) -> str:
+    """What to tell a user who needs more of an object than its fields."""
+    how = f'@t7compat.register("{typename}") makes a class known, see docs/custom_classes.md'
+    return f"{typename}, which is no registered class ({how})"
+
+
 def _by_alias(typename: str) -> type | None:
     original, addition = _aliases.get(typename, ("", None))
     base = _classes.get(original)

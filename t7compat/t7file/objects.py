@@ -11,7 +11,7 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nested import copy_graph, entries, walk
-from t7compat.registry import lookup, namesake, register
+from t7compat.registry import lookup, namesake, register, unknown
 from t7compat.table import Table
 from t7compat.tensortypes import BY_STORAGE, TensorType, type_of, whole_storage
 
@@ -84,6 +84,11 @@ class TorchObject:
         self.__typename__, self.__version__ = typename, version
         vars(self).update(fields)
         return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        raise AttributeError(f"expected {name} in {unknown(self.__typename__)}")
 
     def __getnewargs__(self) -> tuple[str, int]:
         return self.__typename__, self.__version__
