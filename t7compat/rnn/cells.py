@@ -100,6 +100,8 @@ class Gated(Cell, typename=""):
 
     def updateOutput(self, input: Tensor) -> Tensor:
         try:
+            if self.recurrentModule is None:
+                raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
             expect(input, 1, 2, size=self.inputSize, like=self.zeroTensor)
         except InputError as error:
             error.within(str(self))
