@@ -52,8 +52,6 @@ def remembers(module: Any) -> bool:
 
 @layer_of.register
 def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
-    if module.recurrentModule is None:
-        raise Unconvertible("it is torch-rnn's class of this name, another one than the rnn package's")
     if not remembers(module):
         return plan.layer(module.modules[1], below(path, 1))
     plan.notes.append(

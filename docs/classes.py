@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from converters.native import Plan  # noqa: E402
 from converters.text import is_torch  # noqa: E402
-from t7compat import foreign, load, nn, registry  # noqa: E402
+from t7compat import contrib, foreign, load, nn, registry  # noqa: E402
 from t7compat.nested import type_name  # noqa: E402
 
 GOLDEN = ROOT / "fixtures" / "golden"
@@ -34,6 +34,16 @@ file that has it, the number of golden cases (written by Torch7; the tests run t
 allows), and what `t7convert` makes of it; of a loss, which it does not convert, the equal in torch.nn. *own
 source* is a small class in the written file, with the mathematics of the Torch class; where there are both,
 the input or the options decide.
+"""
+
+PROJECTS = """
+## Of other projects
+
+Classes that came with well-known programs; see [custom_classes.md](custom_classes.md).  Their golden cases
+are whole models.
+
+| class | file |
+|---|---|
 """
 
 FOREIGN = """
@@ -91,8 +101,20 @@ def rows() -> Iterator[tuple[str, ...]]:
     for name in registry.names("nn"):
         cls = registry.lookup(f"nn.{name}")
         assert cls
+        if cls.__module__.startswith(contrib.__name__):
+            continue
         found = cases(name)
         yield name, place(cls), str(len(found) or ""), counterparts(name, found)
+
+
+def project_rows() -> Iterator[tuple[str, ...]]:
+    """A row for each class of a project."""
+    for module in (getattr(contrib, name) for name in contrib.__all__):
+        for cls in vars(module).values():
+            typename = getattr(cls, "__typename__", "")
+            own = getattr(cls, "__module__", None) == module.__name__
+            if own and (registry.lookup(typename) is cls or typename != cls.__name__):
+                yield typename, place(cls)
 
 
 def foreign_rows() -> Iterator[tuple[str, ...]]:
@@ -121,7 +143,8 @@ def page() -> str:
     )
     counts += f"for some options; {own} are written as source.\n"
     head = "\n| nn. | file | golden cases | in PyTorch |\n|---|---|---|---|\n"
-    return INTRODUCTION + counts + head + table(iter(found)) + FOREIGN + table(foreign_rows())
+    others = PROJECTS + table(project_rows()) + FOREIGN + table(foreign_rows())
+    return INTRODUCTION + counts + head + table(iter(found)) + others
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Lua-Torch7 checkpoints and the nn library on today's PyTorch."""
 
-from t7compat import cudnn, distributed, dpnn, foreign, nn, nngraph, optim, rnn
+from t7compat import contrib, cudnn, distributed, dpnn, foreign, nn, nngraph, optim, rnn
 from t7compat.errors import InputError, T7Error, T7FormatError
 from t7compat.mersenne import manualSeed
 from t7compat.registry import register
@@ -19,6 +19,7 @@ __all__ = [
     "T7FormatError",
     "Table",
     "TorchObject",
+    "contrib",
     "cudnn",
     "distributed",
     "dpnn",

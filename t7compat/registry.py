@@ -8,16 +8,19 @@ table in the file.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeVar
 
 Class = TypeVar("Class", bound=type)
 
 _classes: dict[str, type] = {}
 _aliases: dict[str, tuple[str, type | None]] = {}
+_namesakes: dict[str, list[tuple[str, type]]] = {}  # by name: the field that tells them, and the class
 
 
-def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Class]:
+def register(
+    typename: str, *, replaces: bool = False, told_by: str | None = None
+) -> Callable[[Class], Class]:
     """Class decorator: objects of the Torch class `typename` are instances of the decorated class.
 
         @t7compat.register("my.Layer")
@@ -27,10 +30,15 @@ def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Clas
     `upgrade(version)` where the class has such a method; saving writes the attributes.  A class with a format
     of its own has `read(file)` and `write(file)`, as in Lua.  A second class of one name raises ValueError
     unless it says `replaces=True`.
+
+    Where two projects have a class of the same name, one of them says `told_by="field"`: it stands for the
+    objects that have this field, the other class for the rest.  Only those in files are told apart; the name
+    itself (nn.LSTM) means the other class.
     """
 
     def decorate(cls: Class) -> Class:
-        known = _classes.get(typename)
+        others = _namesakes.setdefault(typename, [])
+        known = _classes.get(typename) if told_by is None else dict(others).get(told_by)
         if known is not None and not replaces:
             raise ValueError(
                 f"{typename} is {known.__module__}.{known.__qualname__} already; "
@@ -39,7 +47,10 @@ def register(typename: str, *, replaces: bool = False) -> Callable[[Class], Clas
         cls.__typename__ = typename  # type: ignore[attr-defined]
         if "__version__" not in cls.__dict__:
             cls.__version__ = 1  # type: ignore[attr-defined]
-        _classes[typename] = cls
+        if told_by is None:
+            _classes[typename] = cls
+        else:
+            others[:] = [(field, other) for field, other in others if field != told_by] + [(told_by, cls)]
         return cls
 
     return decorate
@@ -57,6 +68,17 @@ def alias(typename: str, original: str, addition: type | None = None) -> None:
 def lookup(typename: str) -> type | None:
     """The class that stands for the Torch class `typename`, or None."""
     return _classes.get(typename) or _by_alias(typename)
+
+
+def namesake(typename: str, fields: Container[str]) -> type | None:
+    """The class that an object with these fields is of, if it is not the one that `lookup` knows."""
+    return next((cls for field, cls in _namesakes.get(typename, ()) if field in fields), None)
+
+
+def unknown(typename: str) -> str:
+    """What to tell a user who needs more of an object than its fields."""
+    how = f'@t7compat.register("{typename}") makes a class known, see docs/custom_classes.md'
+    return f"{typename}, which is no registered class ({how})"
 
 
 def _by_alias(typename: str) -> type | None:

@@ -60,8 +60,6 @@ def test_networks_of_torch7(path: Path, tmp_path: Path) -> None:
     report = json.loads(result.stdout)
     refused = {problem["typename"] for network in report["networks"] for problem in network["problems"]}
     reasons = dict.fromkeys(unknown_classes(t7compat.load(path)), "an unknown class") | UNCONVERTIBLE
-    if "nn.LanguageModel" in reasons:
-        reasons["nn.LSTM"] = "the one of torch-rnn, another class than rnn's of this name"
     if refused:
         assert result.exit_code == 1
         assert refused <= reasons.keys()

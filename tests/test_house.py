@@ -30,6 +30,7 @@ ROOMS = (
     "t7compat.dpnn",
     "t7compat.rnn",
     "t7compat.nngraph",
+    "t7compat.contrib",
     "t7compat.optim",
     "t7compat.distributed",
     "t7compat.foreign",
@@ -45,6 +46,12 @@ OF_THE_FORK = {
     "AbstractSequencerCriterion", "LinearRNN", "LookupRNN", "RecGRU", "RecLSTM", "ReverseSequence",
     "ReverseUnreverse", "SeqBGRU", "SeqBLSTM", "StepGRU", "StepLSTM", "VariableLength",
 }  # fmt: skip
+# Of other projects: golden/models and tests/test_contrib.py have them
+OF_PROJECTS = {
+    name
+    for name in registry.names("nn")
+    if str(getattr(registry.lookup(f"nn.{name}"), "__module__", "")).startswith("t7compat.contrib.")
+}
 IN_FILES = {"DataParallelTable", "DataParallelTable.Basic", "DataParallelTable.Threads"}
 
 every_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -114,7 +121,7 @@ def test_class_is_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*registry.names("nn")} - WITHOUT_CASES - OF_NNX - OF_THE_FORK - IN_FILES)
+    "name", sorted({*registry.names("nn")} - WITHOUT_CASES - OF_NNX - OF_THE_FORK - OF_PROJECTS - IN_FILES)
 )
 def test_class_has_golden_cases(name: str) -> None:
     assert any((FIXTURES / area / f"{name}.t7").exists() for area in AREAS)

@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import torch
 
+from t7compat import registry
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, centered, describe, expect_joinable, expect_table
 from t7compat.nn.stepping import ANY_DIMS
 from t7compat.nn.tape import Tape, fork, label
 from t7compat.nn.timing import Timed
-from t7compat.t7file.objects import LongStorage, Storage
+from t7compat.t7file.objects import LongStorage, Storage, TorchObject
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -85,8 +86,9 @@ class Container(Module):
         """Raise InputError unless all children are modules; in a file they may be of an unknown class."""
         for index, module in enumerate(self.modules, 1):
             if not isinstance(module, Module):
-                kind = f"{describe(module)}, which is no registered class"
-                raise InputError(f"{self.__typename__}: expected a module at index {index}, got {kind}")
+                known = not isinstance(module, TorchObject)
+                kind = describe(module) if known else registry.unknown(module.__typename__)
+                raise InputError(f"expected a module at index {index}, got {kind}").within(self.__typename__)
 
     def applyToModules(self, func: Callable[[Any], Any]) -> None:
         """Call `func` on each child."""

@@ -27,14 +27,15 @@ class LuaObject:
     keeps_type = False
 
     def __init_subclass__(
-        cls, *, typename: str | None = None, replaces: bool = False, **options: Any
-    ) -> None:
+        cls, *, typename: str | None = None, replaces: bool = False, told_by: str | None = None,
+        **options: Any,
+    ) -> None:  # fmt: skip
         super().__init_subclass__(**options)
         if typename is None and cls.__module__.startswith("t7compat."):
             typename = f"nn.{cls.__name__}"
         cls.__typename__ = cls.__name__
         if typename:
-            registry.register(typename, replaces=replaces)(cls)
+            registry.register(typename, replaces=replaces, told_by=told_by)(cls)
 
     if TYPE_CHECKING:
 

@@ -46,6 +46,8 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     updates_when_shared = False
     # Whether gradInput is of the type that it was before, and not of that of the input
     gradient_has_own_type = False
+    # Whether the Lua class does without updateGradInput: gradInput, without elements, stays what it was
+    ends_gradient = False
     # Whether the input lists places and values: its gradient, of another form, goes no further back
     is_sparse = False
     has_own_accumulation = False  # whether the class overrides `accumulate`

@@ -323,5 +323,5 @@ class Padding(TensorLayer):
         place = from_start(self.index, count + 1)
         before, after = input.tensor_split([count - place if self.pad > 0 else place], along)
         size = list(input.shape)
-        size[along] = abs(self.pad)
+        size[along] = int(abs(self.pad))  # of Lua, 0 may come as -0.0
         return torch.cat([before, input.new_full(size, self.value), after], along)

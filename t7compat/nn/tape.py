@@ -173,8 +173,17 @@ class Tape:
     def _found(self, gradients: dict[int, Tensor | None], value: Any) -> Any:
         """The gradients of the tensors of a nested value; zeros where nothing depends on one."""
 
+        ends = {
+            id(place): module.gradInput
+            for module, input in self.calls
+            if module.ends_gradient
+            for place in (input, _origin(input))
+        }
+
         def gradient(leaf: Any) -> Any:
             found = gradients.get(id(leaf))
+            if found is None and isinstance(leaf, Tensor):
+                found = ends.get(id(leaf))
             if found is None and isinstance(leaf, Tensor):
                 found = gradients[id(leaf)] = torch.zeros_like(leaf, requires_grad=False)
             return found
@@ -213,6 +222,11 @@ class Tape:
 def fork(input: Any) -> Any:
     """The same values as other tensors of the graph, so that their gradient is that of one consumer alone."""
     return to_tuples(lambda x: x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x, input)
+
+
+def _origin(value: Any) -> Any:
+    """What `fork` was given for a tensor, if it made that."""
+    return value if not isinstance(value, Tensor) or value._base is None else value._base
 
 
 def as_leaf(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nested import entries
 from t7compat.t7file import wire
-from t7compat.t7file.objects import LuaFunction, Storage, blank
+from t7compat.t7file.objects import LuaFunction, Settlement, Storage, blank
 from t7compat.table import Table, stored_key
 from t7compat.tensortypes import type_of
 
@@ -24,8 +23,7 @@ def from_torchfile(value: Any) -> Any:
     """
     conversion = _Conversion()
     result = conversion.begin(value)
-    conversion.finish()
-    return result
+    return conversion.finish(result)
 
 
 class _Conversion:
@@ -34,7 +32,7 @@ class _Conversion:
         self._pending: list[
             tuple[dict[Any, Any] | list[Any], Any]
         ] = []  # content, and the value it goes into
-        self._upgrades: list[partial[None]] = []
+        self._objects: list[tuple[Any, int]] = []  # and their versions
 
     def begin(self, value: Any) -> Any:
         """The new value, whose content comes later."""
@@ -51,8 +49,8 @@ class _Conversion:
             self._made[id(value)] = kind(self, value)
         return self._made[id(value)]
 
-    def finish(self) -> None:
-        """Fill everything that was begun."""
+    def finish(self, root: Any) -> Any:
+        """Fill everything that was begun; returns `root`, or what takes its place."""
         while self._pending:
             source, target = self._pending.pop()
             content = entries(target)
@@ -60,14 +58,17 @@ class _Conversion:
             for key, value in source.items() if isinstance(source, dict) else enumerate(source, 1):
                 if value is not None:
                     content[stored_key(self.begin(key))] = self.begin(value)
-        for upgrade in reversed(self._upgrades):  # what is inside was begun later
-            upgrade()
+        settlement = Settlement()
+        for made, version in reversed(self._objects):  # what is inside was begun later
+            value = settlement.settle(made)
+            if hasattr(type(value), "upgrade"):
+                value.upgrade(version)
+        return settlement.apply(root, {})
 
     def _object(self, value: Any) -> Any:
         version = value._version_number
         made = blank(value._typename.decode(), version)
-        if hasattr(type(made), "upgrade"):
-            self._upgrades.append(partial(made.upgrade, version))
+        self._objects.append((made, version))
         self._pending.append((value._obj, made))
         return made
 

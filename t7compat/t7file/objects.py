@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nested import copy_graph
-from t7compat.registry import lookup, register
+from t7compat.nested import copy_graph, entries, walk
+from t7compat.registry import lookup, namesake, register, unknown
 from t7compat.table import Table
 from t7compat.tensortypes import BY_STORAGE, TensorType, type_of, whole_storage
 
@@ -85,6 +85,11 @@ class TorchObject:
         vars(self).update(fields)
         return self
 
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        raise AttributeError(f"expected {name} in {unknown(self.__typename__)}")
+
     def __getnewargs__(self) -> tuple[str, int]:
         return self.__typename__, self.__version__
 
@@ -102,6 +107,35 @@ def blank(typename: str, version: int) -> Any:
     if isinstance(value, Table):
         Table.__init__(value)
     return value
+
+
+class Settlement:
+    """Objects whose fields have told that they are of another class than their name says alone.
+
+    Which class that is shows when an object is complete, but what refers to it, and it may refer to itself,
+    is made before: until `apply` the object is there twice, with the same fields.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[int, tuple[Any, Any]] = {}
+
+    def settle(self, value: Any) -> Any:
+        """A complete object as one of the class that its fields tell."""
+        cls: Any = namesake(value.__typename__, entries(value) or ())
+        if cls is None:
+            return value
+        settled = cls.__new__(cls)
+        settled.__dict__ = vars(value)
+        self._pairs[id(value)] = value, settled
+        return settled
+
+    def apply(self, root: Any, known: dict[int, Any]) -> Any:
+        """`root` with the objects of the right classes in it; they are put into `known`, too."""
+        for content in (known, *(content for _, content in walk(root))) if self._pairs else ():
+            for key, value in content.items():
+                if id(value) in self._pairs:
+                    content[key] = self._pairs[id(value)][1]
+        return self._pairs.get(id(root), (None, root))[1]
 
 
 class LuaFunction:

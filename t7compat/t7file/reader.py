@@ -14,7 +14,7 @@ from t7compat.errors import InputError, T7FormatError
 from t7compat.nested import entries, path_text, type_name
 from t7compat.t7file import sniff, wire
 from t7compat.t7file.location import Place, placing
-from t7compat.t7file.objects import LuaFunction, Storage, blank
+from t7compat.t7file.objects import LuaFunction, Settlement, Storage, blank
 from t7compat.t7file.wire import BinarySource, Source
 from t7compat.table import Table, stored_key
 from t7compat.tensortypes import BY_STORAGE, BY_TENSOR, TensorType, tag, type_of
@@ -89,6 +89,7 @@ class Reader:
         self._known: dict[int, Any] = {}
         self._frames: list[_Entries] = []
         self._depth = 0
+        self._settlement = Settlement()
 
     def readObject(self) -> Any:
         """The next object, complete with all that is in it."""
@@ -109,7 +110,7 @@ class Reader:
         except T7FormatError as error:
             error.path = error.path or self._path()
             raise
-        return result
+        return self._settlement.apply(result, self._known)
 
     def read_count(self) -> int:
         """A long that tells how many values follow: for such a one its width can be found."""
@@ -208,8 +209,14 @@ class Reader:
         """The layout of most classes: a table with the fields, to which nothing else refers."""
         index = self._new_table(f"fields of {type_name(value)}")
         self._known[index] = value
-        done = partial(self._call, value, value.upgrade, version) if hasattr(type(value), "upgrade") else None
+        done = partial(self._complete, value, version)
         self.read_entries(value, self.source.integer("the number of fields"), done)
+
+    def _complete(self, value: Any, version: int) -> None:
+        """Bring an object whose fields are all there to the form that its class has today."""
+        value = self._settlement.settle(value)
+        if hasattr(type(value), "upgrade"):
+            self._call(value, value.upgrade, version)
 
     def _let_read(self, value: Any, version: int) -> None:
         """A layout that only the class knows."""

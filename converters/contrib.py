@@ -1,0 +1,67 @@
+"""Rules for classes of t7compat.contrib."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from converters import emitted, emitted_contrib
+from converters.native import Layer, Plan, below, layer_of
+from converters.recurrent import each_step
+from converters.samples import Entry, Shape, wanted
+from t7compat.contrib.torch_rnn import LSTM, LanguageModel, Recurrence, VanillaRNN
+from t7compat.nn.normalization import BatchNormalization
+
+Tensor = torch.Tensor
+
+
+@layer_of.register
+def _language_model(module: LanguageModel, plan: Plan, path: str) -> Layer:
+    """The network inside, without the views that make rows of steps: PyTorch's layers take both."""
+    views = {id(view) for view in (module.view1, module.view2, *module.bn_view_in, *module.bn_view_out)}
+    net = f"{path}.net".lstrip(".")
+    layers = []
+    for i, child in enumerate(module.net.modules, 1):
+        if id(child) not in views:
+            where = below(net, i)
+            layer = plan.layer(child, where)
+            of_rows = isinstance(child, BatchNormalization)
+            layers.append(each_step((layer,), None, where) if of_rows else layer)
+    return Layer(functools.partial(torch.nn.Sequential), module, path, tuple(layers))
+
+
+@layer_of.register
+def _lstm(module: LSTM, plan: Plan, path: str) -> Layer:
+    (i, f, o, g), (bi, bf, bo, bg) = (tensor.chunk(4, -1) for tensor in (module.weight, module.bias))
+    weight, bias = torch.cat((i, f, g, o), 1), torch.cat((bi, bf, bg, bo))
+    return _over_sequences(emitted.StartedLSTM, module, plan, path, weight, bias)
+
+
+@layer_of.register
+def _rnn(module: VanillaRNN, plan: Plan, path: str) -> Layer:
+    return _over_sequences(emitted_contrib.StartedRNN, module, plan, path, module.weight, module.bias)
+
+
+def _over_sequences(
+    kind: Any, module: Recurrence, plan: Plan, path: str, weight: Tensor, bias: Tensor
+) -> Layer:
+    if module.remember_states:
+        what = "starts anew at each call, while the Torch module goes on until resetStates"
+        plan.notes.append(f"{path or 'the network'}: {what}")
+    make = functools.partial(kind, module.input_dim, module.hidden_dim, batch_first=True)
+    of_x, of_h = torch.split(weight.t(), [module.input_dim, module.hidden_dim], 1)
+    state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
+    return Layer(make, module, path, state=state | {"bias_hh_l0": torch.zeros_like(bias)})
+
+
+@wanted.register
+def _text(module: LanguageModel) -> Iterator[Shape]:
+    yield from wanted(module.net)
+
+
+@wanted.register
+def _sequences(module: Recurrence) -> Iterator[Shape]:
+    yield Entry((2, 3, module.input_dim))
