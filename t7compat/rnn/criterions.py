@@ -27,6 +27,7 @@ class AbstractSequencerCriterion(Criterion):
     """
 
     __slots__ = ("given",)
+    has_targets = True  # one for each step
     given: Any  # what is `recorded`
     sizeAverage = False
 
@@ -49,7 +50,7 @@ class AbstractSequencerCriterion(Criterion):
 
     def updateOutput(self, input: Any, target: Any = None) -> Any:
         steps = self.steps(input, target)
-        self.recorded, self.given = self._as_one(steps), (input, target)
+        self.recorded, self.given = self._as_one(input, target, steps), (input, target)
         if self.recorded is not None:
             self.output = self.recorded.loss.item()
         else:
@@ -69,13 +70,13 @@ class AbstractSequencerCriterion(Criterion):
         self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
         return self.gradInput
 
-    def _as_one(self, steps: list[tuple[int, Any, Any]]) -> Recorded | None:
+    def _as_one(self, input: Any, target: Any, steps: list[tuple[int, Any, Any]]) -> Recorded | None:
         """The loss of all steps as that of one batch of all their samples; None where it is not."""
         criterion = self.criterion
         if "adds_samples" not in vars(type(criterion)) or not PROTOCOL.isdisjoint(vars(criterion)):
             return None
         _, inputs, targets = zip(*steps, strict=True)
-        x, y = joined(inputs, True), joined(targets, True)
+        x, y = joined(input, inputs, True), joined(target if self.has_targets else None, targets, True)
         is_batch = isinstance(x, Tensor) and x.dim() > 1 and isinstance(y, Tensor) and len(x) == len(y)
         if not is_batch or not criterion.adds_samples(y):
             return None
@@ -125,6 +126,8 @@ class RepeaterCriterion(AbstractSequencerCriterion):
 
     A table of T steps, or a tensor (T, ...), for the input.  `sizeAverage` is of the later fork.
     """
+
+    has_targets = False
 
     def __init__(self, criterion: Criterion, sizeAverage: bool | None = None) -> None:
         super().__init__(criterion, sizeAverage=sizeAverage)

@@ -93,7 +93,7 @@ class Gated(Cell, typename=""):
 
     def inner_parts(self) -> list[Any] | None:
         kind: Any = type(self)
-        if "unroll" not in vars(kind) or self.p > 0 or self.recurrentModule is None:
+        if "unroll" not in vars(kind) or self.p > 0:
             return None
         return [] if structure(self.network()[0]) == usual(kind, *self.arguments()) else None
 
@@ -118,8 +118,6 @@ class Gated(Cell, typename=""):
 
     def updateOutput(self, input: Tensor) -> Tensor:
         try:
-            if self.recurrentModule is None:
-                raise InputError("expected the class of the rnn package, got torch-rnn's of the same name")
             expect(input, 1, 2, size=self.inputSize, like=self.zeroTensor)
         except InputError as error:
             error.within(str(self))

@@ -101,7 +101,7 @@ class Sequencer(AbstractSequencer):
             outputs = [self._step(t, self.module.updateOutput, step) for t, step in enumerate(steps, 1)]
         self.output = self.tableoutput = Table(*outputs)
         if isinstance(input, Tensor):
-            self.output = self.whole.sequence if self.whole is not None else torch.stack(outputs)
+            self.output = self.whole.sequence(self.whole.output) if self.whole else torch.stack(outputs)
         return self.output
 
     def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
@@ -120,16 +120,18 @@ class Sequencer(AbstractSequencer):
         )
 
     def _back(self, method: Any, input: Any, gradOutput: Any, **sweep: Any) -> Any:
-        steps = matched(input, gradOutput, "gradOutput")
-        gradients = None
-        if self.whole is not None:
-            gradients = self.whole.back([gradient for _, _, gradient in steps], **sweep)
-        if gradients is None:
-            scale = [sweep["scale"]] if "scale" in sweep else []
-            gradients = [self._step(t, method, step, given, *scale) for t, step, given in reversed(steps)]
-            gradients.reverse()
-        if sweep.get("inputs", True):
-            self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
+        steps, whole = matched(input, gradOutput, "gradOutput"), self.whole
+        gradients: list[Any] = []
+        if whole is None or not whole.back(gradOutput, [gradient for *_, gradient in steps], **sweep):
+            whole, scale = None, [sweep["scale"]] if "scale" in sweep else []
+            for t, step, gradient in reversed(steps):
+                gradients.insert(0, self._step(t, method, step, gradient, *scale))
+        if not sweep.get("inputs", True):
+            return None
+        if isinstance(input, Tensor):
+            self.gradInput = whole.sequence(whole.gradient) if whole else torch.stack(gradients)
+        else:
+            self.gradInput = Table(*(whole.gradInputs if whole else gradients))
         return self.gradInput
 
     def _step(self, t: int, method: Any, *arguments: Any) -> Any:

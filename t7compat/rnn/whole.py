@@ -44,7 +44,7 @@ class Run(NamedTuple):
 class Whole(Tape):
     """The graph of a sequence; its values are batches of the samples of all steps."""
 
-    __slots__ = ("batch", "generator", "gradOutput", "length", "noises", "runs")
+    __slots__ = ("batch", "generator", "gradOutput", "gradient", "length", "noises", "runs")
 
     def __init__(
         self, module: AbstractRecurrent, input: Any, length: int, batch: int | None, dropouts: list[Dropout]
@@ -53,6 +53,7 @@ class Whole(Tape):
         self.length, self.batch = length, batch
         self.runs: list[Run] = []
         self.gradOutput: list[Any] | None = None  # of the last backward
+        self.gradient: Any = None  # that of the input
         self.generator = mersenne.getRNGState() if dropouts else None
         try:
             self.noises = self._noises(dropouts) if len(dropouts) > 1 else {}
@@ -124,12 +125,8 @@ class Whole(Tape):
         root = self.runs[-1]
         return [root.module.outputs[t] for t in range(root.start, root.start + self.length)]
 
-    @property
-    def sequence(self) -> Any:
-        """The output as a tensor (time, ...); None if it is none."""
-        rows = self.output
-        if not isinstance(rows, Tensor):
-            return None
+    def sequence(self, rows: Tensor) -> Tensor:
+        """(time * batch, ...) -> (time, batch, ...), if steps have a batch; outside of the graph"""
         return rows.data if self.batch is None else self.timed(rows.data)
 
     def timed(self, rows: Tensor) -> Tensor:
@@ -153,30 +150,33 @@ class Whole(Tape):
 
     # ---- backward
 
-    def back(self, gradOutput: list[Any], **sweep: Any) -> list[Any] | None:
-        """The gradients with respect to the steps of the input; None where it has to go step by step.
+    def back(self, gradOutput: Any, steps: list[Any], **sweep: Any) -> bool:
+        """Go back through the sequence, and say so, unless it has to be done step by step.
 
-        `sweep` are the options of `Tape.backward`.
+        `sweep` are the options of `Tape.backward`; a backward of inputs leaves `gradInputs` and `gradient`.
         """
-        root, counters = self.runs[-1], _counters(**sweep)
-        if not self.is_recorded or root.module.whole is not self:
-            return None
-        if root.module.step != root.start + self.length:
-            return None
-        if any(getattr(root.module, counter) is not None for counter in counters):
-            return None
-        if not sweep.get("inputs", True) and root.module.updateGradInputStep is None:
-            return None
-        rows = joined(gradOutput, self.batch is not None)
+        root, counters, inputs = self.runs[-1], _counters(**sweep), sweep.get("inputs", True)
+        is_next = (
+            root.module.whole is self
+            and root.module.step == root.start + self.length
+            and all(getattr(root.module, counter) is None for counter in counters)
+            and (inputs or root.module.updateGradInputStep is not None)
+        )
+        rows = joined(gradOutput, steps, self.batch is not None) if self.is_recorded and is_next else None
         if rows is None:
-            return None
-        self.backward(rows, **sweep)
+            return False
+        self.gradient = self.backward(rows, **sweep)
         for run in self.runs:
             for counter in counters:
                 setattr(run.module, counter, run.start)
-        if not sweep.get("inputs", True):
-            return []
-        self.gradOutput = gradOutput
+        if inputs:
+            self.gradOutput = steps
+        return True
+
+    @property
+    def gradInputs(self) -> list[Any]:
+        """The gradients with respect to all steps of the input."""
+        root = self.runs[-1]
         return [root.module.gradInputs[t] for t in range(root.start, root.start + self.length)]
 
     def _set_gradients(self, gradients: dict[int, Tensor | None]) -> Any:
@@ -226,10 +226,7 @@ def run_whole(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole 
             part.whole = None  # frees the graph of the last sequence
     dropouts = [part for part in parts if isinstance(part, Dropout) and part.draws()]
     in_batches = any(x.dim() > 1 for x in tensors(steps[0])) or takes_numbers(parts)
-    if isinstance(input, Tensor):
-        rows = input.flatten(0, 1) if in_batches and input.dim() > 1 else input
-    else:
-        rows = joined(steps, in_batches)
+    rows = joined(input, steps, in_batches)
     first = tensors(rows)
     if not first or len({len(x) for x in first}) > 1:
         return None
@@ -273,11 +270,13 @@ def takes_numbers(parts: list[Module]) -> bool:
     return next((0 in layer.row_dims for layer in layers if len(layer.row_dims) < 3), False)
 
 
-def joined(steps: Sequence[Any], in_batches: bool) -> Any:
-    """One batch of the samples of all steps, each of which is a batch itself, or else one sample.
+def joined(sequence: Any, steps: Sequence[Any], in_batches: bool) -> Any:
+    """The samples of all steps of a sequence as one batch; each step is a batch itself, or else one sample.
 
     None if the steps are not of the same form.
     """
+    if isinstance(sequence, Tensor):
+        return sequence.flatten(0, 1) if in_batches and sequence.dim() > 1 else sequence
     first = steps[0]
     if isinstance(first, Tensor):
         if not first.dim() or any(_form(step) != _form(first) for step in steps):
@@ -288,7 +287,7 @@ def joined(steps: Sequence[Any], in_batches: bool) -> Any:
         return None
     if any(not isinstance(table, tuple) or len(table) != len(tables[0]) for table in tables):
         return None
-    parts = tuple(joined(column, in_batches) for column in zip(*tables, strict=True))
+    parts = tuple(joined(None, column, in_batches) for column in zip(*tables, strict=True))
     return None if any(part is None for part in parts) else parts
 
 
