@@ -18,44 +18,77 @@ class Pair(NamedTuple):
 
     name: str
     make: Callable[[int], nn.Module]
-    layer: type[torch.nn.RNNBase]
+    layer: Callable[[int, int], torch.nn.Module]
 
 
+class Stacked(torch.nn.Module):
+    """Linear, LSTM, Linear and LogSoftMax."""
+
+    def __init__(self, inputs: int, size: int) -> None:
+        super().__init__()
+        self.first, self.lstm = torch.nn.Linear(inputs, size), torch.nn.LSTM(size, size)
+        self.last = torch.nn.Linear(size, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        output, _ = self.lstm(self.first(x))
+        return (torch.log_softmax(self.last(output), -1),)
+
+
+def stacked(size: int) -> nn.Module:
+    """The same in one Sequencer."""
+    layers = nn.Linear(size, size), nn.FastLSTM(size, size), nn.Linear(size, CLASSES), nn.LogSoftMax()
+    return nn.Sequencer(nn.Sequential().extend(*layers))
+
+
+CLASSES = 10
 PAIRS = [
     Pair("SeqLSTM", lambda size: nn.SeqLSTM(size, size), torch.nn.LSTM),
-    Pair("SeqGRU", lambda size: nn.SeqGRU(size, size), torch.nn.GRU),  # not the same: r acts elsewhere
+    Pair("Sequencer(FastLSTM)", lambda size: nn.Sequencer(nn.FastLSTM(size, size)), torch.nn.LSTM),
+    Pair("Sequencer(LSTM)", lambda size: nn.Sequencer(nn.LSTM(size, size)), torch.nn.LSTM),
+    # Those of torch.nn are not the same: r acts after the product there
+    Pair("SeqGRU", lambda size: nn.SeqGRU(size, size), torch.nn.GRU),
+    Pair("Sequencer(GRU)", lambda size: nn.Sequencer(nn.GRU(size, size)), torch.nn.GRU),
 ]
 SIZES = [(50, 50, 128), (50, 64, 512)]  # steps, batch, inputs and outputs
+LENGTHS = [500, 2000]  # for the growth with the number of steps
 
 
-def ours(make: Callable[[int], nn.Module], *size: int) -> Callable[[], object]:
-    """A training step with t7compat."""
-    network, criterion = make(size[-1]), nn.MSECriterion()
+def layers(pair: Pair, *size: int) -> Task:
+    """A training step on tensors, for the squared error."""
     x, y = torch.randn(size), torch.randn(size)
+    native, loss = pair.layer(size[-1], size[-1]), torch.nn.MSELoss()
+    return Task(
+        f"{pair.name} {text(size)}",
+        descent(pair.make(size[-1]), nn.MSECriterion(), x, y),
+        f"torch.nn.{type(native).__name__}",
+        native_descent(native, lambda: loss(native(x)[0], y)),
+    )
 
-    return descent(network, criterion, x, y)
+
+def classifiers(*size: int) -> Task:
+    """A training step of stacked layers on tables, for the likelihood of one class at each step."""
+    x, y = torch.randn(size), torch.randint(CLASSES, size[:2])
+    native, loss = Stacked(size[-1], size[-1]), torch.nn.NLLLoss()
+    criterion = nn.SequencerCriterion(nn.ClassNLLCriterion())
+    return Task(
+        f"Linear, FastLSTM, Linear, LogSoftMax {text(size)}",
+        descent(stacked(size[-1]), criterion, list(x), list(y + 1)),
+        "the same in PyTorch",
+        native_descent(native, lambda: size[0] * loss(native(x)[0].flatten(0, 1), y.flatten())),
+    )
 
 
-def native(layer: type[torch.nn.RNNBase], *size: int) -> Callable[[], object]:
-    """The same with torch.nn."""
-    network, criterion = layer(size[-1], size[-1]), torch.nn.MSELoss()
-    x, y = torch.randn(size), torch.randn(size)
-
-    return native_descent(network, lambda: criterion(network(x)[0], y))
+def text(size: tuple[int, ...]) -> str:
+    """Sizes as the table names them."""
+    return "T={} B={} H={}".format(*size)
 
 
 if __name__ == "__main__":
     t7compat.setdefaulttensortype("torch.FloatTensor")
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    long = [(length, *SIZES[0][1:]) for length in LENGTHS]
     compare(
-        *(
-            Task(
-                f"{pair.name} T={size[0]} B={size[1]} H={size[2]}",
-                ours(pair.make, *size),
-                f"torch.nn.{pair.layer.__name__}",
-                native(pair.layer, *size),
-            )
-            for pair in PAIRS
-            for size in SIZES
-        )
+        *[layers(pair, *size) for size in SIZES for pair in PAIRS],
+        *[classifiers(*size) for size in SIZES],
+        *[layers(pair, *size) for size in long for pair in PAIRS[1:2]],
     )

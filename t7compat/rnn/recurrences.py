@@ -158,8 +158,15 @@ class Recurrent(AbstractRecurrent):
         for step in steps[len(before) == 0 :]:
             outputs.append(transfer.compute(step + F.linear(outputs[-1], weight, bias)))
         output = torch.stack(outputs[len(before) :])
+        sweep, kept = whole.sweep, [None]
+
+        def later() -> list[Any]:
+            if sweep.inputs:  # accGradParameters after updateGradInput is part of the same backward
+                kept[0] = self.gradPrevOutput
+            return kept
+
         if whole.is_recorded:
-            output = continued(lambda: [self.gradPrevOutput], 0, output)
+            output = continued(later, 0, output)
         return whole.note(self, (input, *before), output.flatten(0, 1))
 
     def take_back(self, whole: Whole, run: Run, gradInput: Any) -> None:
