@@ -34,13 +34,13 @@ def lstm(
     """
     if peepholes is not None:
         output, last, cell, gates = _PeepholeLSTM.apply(x, h, c, weight, bias, peepholes, mask)
-        return output, last, (cell, gates)
+        return masked(output, mask), last, (cell, gates)
     if project is None and mask is None and _has_kernel(x):
         rows, offsets = reordered(weight.t(), "ifog", "ifgo"), reordered(bias, "ifog", "ifgo")
         inputs = x.shape[-1]
         return _by_kernel(x, h, c, rows[:, :inputs], rows[:, inputs:], offsets)
     output, last, cell, gates = _LSTM.apply(x, h, c, weight, bias, project, mask)
-    return output, last, (cell, gates)
+    return masked(output, mask), last, (cell, gates)
 
 
 def fast_lstm(
@@ -56,7 +56,12 @@ def fast_lstm(
 def gru(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The outputs and gates of all steps, in the order r, z, g; r acts on the state before the product."""
     output, gates = _GRU.apply(x, h, weight, bias, mask)
-    return output, gates
+    return masked(output, mask), gates
+
+
+def masked(output: Tensor, mask: Tensor | None) -> Tensor:
+    """The output, to which no gradient comes back where it is masked, not even one that is no number."""
+    return output if mask is None else output.masked_fill(mask, 0)
 
 
 def continued(later: Later, time: int, output: Tensor, *ends: Tensor) -> Tensor:
