@@ -29,7 +29,7 @@ class gModule(Container):
     """
 
     __slots__ = ("steps",)
-    steps: tuple[Step, ...] | None
+    steps: tuple[Step, ...]  # made when they are first needed
 
     forwardnodes: Table
     backwardnodes: Table
@@ -41,11 +41,6 @@ class gModule(Container):
     verbose: bool | None = None  # whether a forward prints each node
     nInputs: int | None = None  # missing in old files
     on_failure: ClassVar[Callable[[gModule, Node], None] | None] = None  # see nngraph.setDebug
-
-    def __new__(cls, *arguments: Any, **named: Any) -> Any:
-        module = super().__new__(cls)
-        module.steps = None
-        return module
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
         inputs, outputs = expect_network(inputs, outputs)
@@ -76,9 +71,10 @@ class gModule(Container):
     # ---- forward and backward
 
     def _steps(self) -> tuple[Step, ...]:
-        if self.steps is None:
-            self.steps = tuple(steps_of(self.forwardnodes))
-        return self.steps
+        steps = getattr(self, "steps", ())
+        if not steps:
+            steps = self.steps = tuple(steps_of(self.forwardnodes))
+        return steps
 
     def _with_module(self) -> list[dict[Any, Any]]:
         """The data of the nodes that have a module."""
@@ -173,7 +169,7 @@ class gModule(Container):
             func(mine["module"], theirs["module"])
 
     def clearState(self) -> Any:
-        self.steps = None  # which write to the tables of the inputs
+        self.steps = ()  # which write to the tables of the inputs
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None
