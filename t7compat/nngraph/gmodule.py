@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, Container
 from t7compat.nn.gradients import data_of
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe
+from t7compat.nn.shapes import FAULTS, describe, refuse
 from t7compat.nn.tape import Tape
 from t7compat.nngraph.graph import Graph
 from t7compat.nngraph.network import expect_network
@@ -66,7 +66,8 @@ class gModule(Container):
     def upgrade(self, version: int) -> None:
         """Files of 2014 do not list the modules."""
         if "modules" not in vars(self):
-            self.modules = Table(*[data["module"] for data in self._with_module()])
+            modules = [node.data.module for node in self.forwardnodes]
+            self.modules = Table(*[module for module in modules if module is not None])
 
     # ---- forward and backward
 
@@ -81,28 +82,47 @@ class gModule(Container):
         return [step.data for step in self._steps() if "module" in step.data]
 
     def operands(self, tape: Tape) -> list[Child]:
-        return self._children(functools.partial(self._run_child, tape))
-
-    def _children(self, call: Callable[[int, Module, Any], Any]) -> list[Child]:
-        """`call(index, module, input)` for each module of the graph, as functions of the input."""
-        return [functools.partial(call, i, data["module"]) for i, data in enumerate(self._with_module(), 1)]
+        """The modules of the nodes, called without detours: their errors are explained in `compute`."""
+        modules = [data["module"] for data in self._with_module()]
+        return [
+            functools.partial(tape.call, module, as_opaque=True)
+            if tape.is_replay or module.is_opaque()
+            else functools.partial(module.trace, tape)
+            for module in modules
+        ]
 
     def compute(self, input: Any, *children: Child) -> Any:
         steps, modules = self._steps(), iter(children)
         values: list[Any] = []
+        given = input
         try:
             for step in steps:
                 has_module = "module" in step.data
-                nothing = () if has_module else input  # a module without sources has but parameters
-                given = step.inputs(values) if step.sources else nothing
+                if step.only is not None:
+                    given = values[step.only]
+                elif step.sources:
+                    given = step.inputs(values)
+                else:
+                    given = () if has_module else input  # a module without sources has but parameters
                 values.append(next(modules)(given) if has_module else step.part(given))
                 if self.verbose:
                     print(f" V : {step.node.label()}")
-        except InputError:
-            if gModule.on_failure is not None:
-                gModule.on_failure(self, steps[len(values)].node)
-            raise
+        except FAULTS as error:
+            self._refuse(error, steps[len(values)], given)
         return values[-1]
+
+    def _refuse(self, error: Exception, step: Step, given: Any) -> NoReturn:
+        """Raise what a step raised as an InputError that says where it arose."""
+        if gModule.on_failure is not None:
+            gModule.on_failure(self, step.node)
+        module = step.data.get("module")
+        try:
+            refuse(error, module and module.explain, input=given)
+        except InputError as found:
+            if module is not None:
+                index = 1 + next(i for i, data in enumerate(self._with_module()) if data is step.data)
+                self._locate(found, index, module)
+            raise
 
     def prepare(self, input: Any) -> None:
         count = self.input_count()
@@ -122,7 +142,8 @@ class gModule(Container):
     def _keep_inputs(self, input: Any) -> None:
         """Put the inputs of all nodes into their data, where programs find them."""
         values: list[Any] = []
-        for _, data, sources, _, select, _ in self._steps():
+        for step in self._steps():
+            data, sources, select = step.data, step.sources, step.select
             given = data["input"].__entries__
             for index, place in enumerate(sources, 1):
                 given[index] = values[place]
@@ -147,12 +168,13 @@ class gModule(Container):
     def runForwardFunction(self, func: Any, input: Any) -> Any:
         """A forward with `func(module, input)`, or the method of this name, in the place of each module's."""
 
-        def call(index: int, module: Module, input: Any) -> Any:
+        def call(module: Module, input: Any) -> Any:
             return to_tuples(data_of, func(module, input) if callable(func) else getattr(module, func)(input))
 
         given = to_tuples(data_of, input)
         self.prepare(given)
-        self.output = map_leaves(data_of, self.compute(given, *self._children(call)))
+        children = [functools.partial(call, data["module"]) for data in self._with_module()]
+        self.output = map_leaves(data_of, self.compute(given, *children))
         return self.output
 
     # ---- the modules

@@ -22,6 +22,7 @@ class Step(NamedTuple):
     data: dict[Any, Any]  # that of the node
     sources: tuple[int, ...]  # the positions of the steps that give the inputs
     shared: tuple[bool, ...]  # whether others get the same tensors, for each of these
+    only: int | None  # the position of the source, if there is but one, which is not shared
     select: int | None  # a node without module that takes this entry of a table
     parts: int | None  # a node without module whose tables must have so many entries
 
@@ -56,8 +57,9 @@ def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
         places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
         if not isinstance(node.data.input, Table):
             node.data.input = Table()
+        only = places[0] if shared == (False,) else None
         data = node.data.__entries__
-        yield Step(node, data, places, shared, node.data.selectindex, node.data.nSplitOutputs)
+        yield Step(node, data, places, shared, only, node.data.selectindex, node.data.nSplitOutputs)
 
 
 def _goes_one_way(node: Node) -> bool:
