@@ -39,7 +39,8 @@ def ours(x: torch.Tensor, y: torch.Tensor, device: str) -> Callable[[], object]:
     """A training step with t7compat."""
     network, criterion = cell(), nn.ClassNLLCriterion()
     if device == "cuda":
-        network.cuda(), criterion.cuda()
+        network.cuda()
+        criterion.cuda()
     w, dw = network.getParameters()
     clones = [network.clone("weight", "bias", "gradWeight", "gradBias") for _ in range(STEPS)]
     criterions = [criterion.clone() for _ in range(STEPS)]

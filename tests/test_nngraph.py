@@ -146,6 +146,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "another input": (with_input_of_its_own, "has no inputs, and is none of the inputs"),
     "nodes of another network": (used_twice, "has inputs already"),
+    "no parts": (lambda: identity().split(0), "expected a number of entries, 1 or more, got 0"),
+    "map of another graph": (
+        lambda: chain().map(input_is_output(), print),
+        "expected a graph of 4 modules, got one of 2",
+    ),
     "empty nest": (lambda: nngraph.nest([]), "expected a node or a table of nodes, got {}"),
     "not a criterion": (lambda: nn.ModuleFromCriterion(nn.Tanh()), "expected a criterion, got nn.Tanh"),
     "no edge": (lambda: nngraph.graph.Graph().add(5), "expected a graph.Edge"),
@@ -255,6 +260,36 @@ def test_inputs_of_nodes() -> None:
     data.module.clearState()
     assert all(node.data.input is None for node in data.module.forwardnodes)
     same(data.module.forward(data.input), data.output)
+
+
+def test_inputs_that_a_program_removed() -> None:
+    """Old programs did so to make files smaller."""
+    data = golden("nested_split")
+    for _ in range(2):
+        same(data.module.forward(data.input), data.output)
+        for node in data.module.forwardnodes:
+            node.data.input = None
+
+
+class Doubled(nn.Module):
+    """A module in the old style, with a list as output."""
+
+    def updateOutput(self, input: torch.Tensor) -> list[torch.Tensor]:
+        self.output = [2 * input, input]
+        return self.output
+
+    def updateGradInput(self, input: torch.Tensor, gradOutput: Table) -> torch.Tensor:
+        self.gradInput = 2 * gradOutput[1] + gradOutput[2]
+        return self.gradInput
+
+
+def test_module_in_the_old_style() -> None:
+    x = identity()
+    a, b = Doubled()(x).split(2)
+    net = nn.gModule([x], [nn.CMulTable()(a, b)])
+    input = wave(B, D)
+    same(net.forward(input), 2 * input**2)
+    same(net.backward(input, torch.ones(B, D).double()), 4 * input)
 
 
 def test_replace() -> None:

@@ -143,14 +143,17 @@ class gModule(Container):
         """Put the inputs of all nodes into their data, where programs find them."""
         values: list[Any] = []
         for step in self._steps():
-            data, sources, select = step.data, step.sources, step.select
+            data, select = step.data, step.select
+            if "input" not in data:
+                data["input"] = Table()
             given = data["input"].__entries__
-            for index, place in enumerate(sources, 1):
+            for index, place in enumerate(step.sources, 1):
                 given[index] = values[place]
-            if not sources and "module" not in data:
+            if not step.sources and "module" not in data:
                 given.update(enumerate([input] if self.input_count() == 1 else input, 1))
             if "module" in data:
-                values.append(data["module"].output)
+                output = data["module"].output
+                values.append(Table(*output) if isinstance(output, tuple | list) else output)
             elif len(given) == 1:
                 values.append(given[1] if select is None else given[1][select])
             else:
@@ -187,11 +190,13 @@ class gModule(Container):
 
     def map(self, gm: gModule, func: Callable[[Any, Any], Any]) -> None:
         """Call `func(mine, theirs)` on the modules of this graph and those of another one like it."""
-        for mine, theirs in zip(self._with_module(), gm._with_module(), strict=True):
+        ours, others = self._with_module(), gm._with_module()
+        if len(ours) != len(others):
+            raise InputError(f"map: expected a graph of {len(ours)} modules, got one of {len(others)}")
+        for mine, theirs in zip(ours, others, strict=True):
             func(mine["module"], theirs["module"])
 
     def clearState(self) -> Any:
-        self.steps = ()  # which write to the tables of the inputs
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None

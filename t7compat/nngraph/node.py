@@ -75,6 +75,8 @@ class Node(graph.Node, typename="nngraph.Node"):
 
     def split(self, noutput: int) -> tuple[Node, ...]:
         """Nodes for the entries 1..noutput of the table that this node gives; for 1, too, a tuple."""
+        if noutput < 1:
+            raise InputError(f"split: expected a number of entries, 1 or more, got {noutput}")
         if noutput == 1:
             return (Node.of(JustElement(), self),)
         whole = Node(_labelled(f"{self.place} split at {_place()}-mnode", nSplitOutputs=noutput))

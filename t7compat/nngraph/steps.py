@@ -9,7 +9,6 @@ from t7compat.errors import InputError
 from t7compat.nn.shapes import describe, expect_table, from_start
 from t7compat.nn.tape import fork
 from t7compat.nngraph.node import Node
-from t7compat.table import Table
 
 
 class Step(NamedTuple):
@@ -45,7 +44,7 @@ class Step(NamedTuple):
 
 
 def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
-    """The steps for nodes in an order in which sources come first.  Each node gets a table `input`."""
+    """The steps for nodes in an order in which sources come first."""
     nodes = list(nodes)
     found: dict[int, dict[int, tuple[int, bool]]] = {id(node.data): {} for node in nodes}
     for position, node in enumerate(nodes):
@@ -55,8 +54,6 @@ def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
     for node in nodes:
         sources = [source for _, source in sorted(found[id(node.data)].items())]
         places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
-        if not isinstance(node.data.input, Table):
-            node.data.input = Table()
         only = places[0] if shared == (False,) else None
         data = node.data.__entries__
         yield Step(node, data, places, shared, only, node.data.selectindex, node.data.nSplitOutputs)
