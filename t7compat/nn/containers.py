@@ -74,9 +74,13 @@ class Container(Module):
                 return tape.call(cast(Module, Timed(module)), input, True)
             return tape.call(module, input, tape.is_replay or module.is_opaque())
         except InputError as error:
-            which = "" if error.place else f" ({label(module)})"
-            error.within(f"in module {index} of {self.__typename__}{which}")
+            self._locate(error, index, module)
             raise
+
+    def _locate(self, error: InputError, index: int, module: Module) -> None:
+        """Say in an error in which child it arose."""
+        which = "" if error.place else f" ({label(module)})"
+        error.within(f"in module {index} of {self.__typename__}{which}")
 
     def explain(self, input: Any) -> None:
         self.expect_modules()

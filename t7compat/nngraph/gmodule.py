@@ -1,0 +1,206 @@
+"""nn.gModule, a network as a graph of modules."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn
+
+from t7compat.errors import InputError
+from t7compat.nn.containers import Child, Container
+from t7compat.nn.gradients import data_of
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import FAULTS, describe, refuse
+from t7compat.nn.tape import Tape
+from t7compat.nngraph.graph import Graph
+from t7compat.nngraph.network import expect_network
+from t7compat.nngraph.node import Node
+from t7compat.nngraph.steps import Step, steps_of
+from t7compat.table import Table, map_leaves, to_tuples
+
+
+class gModule(Container):
+    """The network between nodes: `gModule([x, y], [z])`.  Several inputs or outputs are tables.
+
+    Every node that depends on the inputs must lead to an output.  `forwardnodes` is the order of the passes,
+    and of `modules`; `fg` has the edges from inputs to outputs, and `bg` those back.
+
+    A backward is that of the last forward, whatever input it is given, as in Torch7.
+    """
+
+    __slots__ = ("steps",)
+    steps: tuple[Step, ...]  # made when they are first needed
+
+    forwardnodes: Table
+    backwardnodes: Table
+    fg: Graph
+    bg: Graph
+    innode: Node
+    outnode: Node
+    name: str | None = None
+    verbose: bool | None = None  # whether a forward prints each node
+    nInputs: int | None = None  # missing in old files
+    on_failure: ClassVar[Callable[[gModule, Node], None] | None] = None  # see nngraph.setDebug
+
+    def __init__(self, inputs: Any, outputs: Any) -> None:
+        inputs, outputs = expect_network(inputs, outputs)
+        super().__init__(verbose=False, nInputs=len(inputs))
+        del self.output, self.gradInput
+        innode, self.outnode = Node(Table(input=Table())), Node(Table(input=Table()))
+        for node in outputs:
+            self.outnode.add(node, True)
+        splits = innode.split(len(inputs)) if len(inputs) > 1 else (innode,)
+        for node, split in zip(inputs, splits, strict=True):
+            node.add(split, True)
+        self.bg = self.outnode.graph()
+        self.fg = self.bg.reverse()
+        self.innode = next(node for node in self.fg.roots() if node.data is innode.data)
+        self.forwardnodes, self.backwardnodes = self.fg.topsort(), self.bg.topsort()
+        for node in self.forwardnodes:
+            node.data.forwardNodeId = node.id
+            if node.data.module is not None:
+                self.add(node.data.module)
+        if len(outputs) > 1:
+            self.output = self.outnode.data.input
+
+    def upgrade(self, version: int) -> None:
+        """Files of 2014 do not list the modules."""
+        if "modules" not in vars(self):
+            modules = [node.data.module for node in self.forwardnodes]
+            self.modules = Table(*[module for module in modules if module is not None])
+
+    # ---- forward and backward
+
+    def _steps(self) -> tuple[Step, ...]:
+        steps = getattr(self, "steps", ())
+        if not steps:
+            steps = self.steps = tuple(steps_of(self.forwardnodes))
+        return steps
+
+    def _with_module(self) -> list[dict[Any, Any]]:
+        """The data of the nodes that have a module."""
+        return [step.data for step in self._steps() if "module" in step.data]
+
+    def operands(self, tape: Tape) -> list[Child]:
+        """The modules of the nodes, called without detours: their errors are explained in `compute`."""
+        modules = [data["module"] for data in self._with_module()]
+        return [
+            functools.partial(tape.call, module, as_opaque=True)
+            if tape.is_replay or module.is_opaque()
+            else functools.partial(module.trace, tape)
+            for module in modules
+        ]
+
+    def compute(self, input: Any, *children: Child) -> Any:
+        steps, modules = self._steps(), iter(children)
+        values: list[Any] = []
+        given = input
+        try:
+            for step in steps:
+                has_module = "module" in step.data
+                if step.only is not None:
+                    given = values[step.only]
+                elif step.sources:
+                    given = step.inputs(values)
+                else:
+                    given = () if has_module else input  # a module without sources has but parameters
+                values.append(next(modules)(given) if has_module else step.part(given))
+                if self.verbose:
+                    print(f" V : {step.node.label()}")
+        except FAULTS as error:
+            self._refuse(error, steps[len(values)], given)
+        return values[-1]
+
+    def _refuse(self, error: Exception, step: Step, given: Any) -> NoReturn:
+        """Raise what a step raised as an InputError that says where it arose."""
+        if gModule.on_failure is not None:
+            gModule.on_failure(self, step.node)
+        module = step.data.get("module")
+        try:
+            refuse(error, module and module.explain, input=given)
+        except InputError as found:
+            if module is not None:
+                index = 1 + next(i for i, data in enumerate(self._with_module()) if data is step.data)
+                self._locate(found, index, module)
+            raise
+
+    def prepare(self, input: Any) -> None:
+        count = self.input_count()
+        if count > 1 and not (isinstance(input, tuple) and len(input) == count):
+            raise InputError(f"expected a table of {count} inputs, got {describe(input)}")
+
+    def input_count(self) -> int:
+        """The number of inputs."""
+        return self.nInputs or len(self.innode.children)
+
+    def trace(self, tape: Tape, input: Any) -> Any:
+        output = super().trace(tape, input)
+        if not tape.is_replay:
+            self._keep_inputs(map_leaves(data_of, input))
+        return output
+
+    def _keep_inputs(self, input: Any) -> None:
+        """Put the inputs of all nodes into their data, where programs find them."""
+        values: list[Any] = []
+        for step in self._steps():
+            data, select = step.data, step.select
+            if "input" not in data:
+                data["input"] = Table()
+            given = data["input"].__entries__
+            for index, place in enumerate(step.sources, 1):
+                given[index] = values[place]
+            if not step.sources and "module" not in data:
+                given.update(enumerate([input] if self.input_count() == 1 else input, 1))
+            if "module" in data:
+                output = data["module"].output
+                values.append(Table(*output) if isinstance(output, tuple | list) else output)
+            elif len(given) == 1:
+                values.append(given[1] if select is None else given[1][select])
+            else:
+                values.append(data["input"])
+
+    def _tape(self, input: Any) -> Tape:
+        """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""
+        if self.tape is not None and self.tape.is_recorded:
+            return self.tape
+        kept = self.innode.data.input
+        if kept:
+            input = kept if self.input_count() > 1 else kept[1]
+        return super()._tape(input)
+
+    def runForwardFunction(self, func: Any, input: Any) -> Any:
+        """A forward with `func(module, input)`, or the method of this name, in the place of each module's."""
+
+        def call(module: Module, input: Any) -> Any:
+            return to_tuples(data_of, func(module, input) if callable(func) else getattr(module, func)(input))
+
+        given = to_tuples(data_of, input)
+        self.prepare(given)
+        children = [functools.partial(call, data["module"]) for data in self._with_module()]
+        self.output = map_leaves(data_of, self.compute(given, *children))
+        return self.output
+
+    # ---- the modules
+
+    def replace(self, callback: Callable[[Any], Any]) -> Any:
+        replacement = callback(self)
+        for index, data in enumerate(self._with_module(), 1):
+            data["module"] = self.modules[index] = data["module"].replace(callback)
+        return replacement
+
+    def map(self, gm: gModule, func: Callable[[Any, Any], Any]) -> None:
+        """Call `func(mine, theirs)` on the modules of this graph and those of another one like it."""
+        ours, others = self._with_module(), gm._with_module()
+        if len(ours) != len(others):
+            raise InputError(f"map: expected a graph of {len(ours)} modules, got one of {len(others)}")
+        for mine, theirs in zip(ours, others, strict=True):
+            func(mine["module"], theirs["module"])
+
+    def clearState(self) -> Any:
+        for node in (*self.forwardnodes, *(self.backwardnodes or ())):
+            for name in ("input", "gradOutput", "gradOutputBuffer"):
+                node.data[name] = None
+        return super().clearState()
+
+    def __str__(self) -> str:
+        return self.name or super().__str__()

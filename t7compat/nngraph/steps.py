@@ -1,0 +1,65 @@
+"""A graph as the list of what is done for one node after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from t7compat.errors import InputError
+from t7compat.nn.shapes import describe, expect_table, from_start
+from t7compat.nn.tape import fork
+from t7compat.nngraph.node import Node
+
+
+class Step(NamedTuple):
+    """What is done for one node.
+
+    The edges are looked at once, when the steps are made; the module is read from `data` each time.
+    """
+
+    node: Node
+    data: dict[Any, Any]  # that of the node
+    sources: tuple[int, ...]  # the positions of the steps that give the inputs
+    shared: tuple[bool, ...]  # whether others get the same tensors, for each of these
+    only: int | None  # the position of the source, if there is but one, which is not shared
+    select: int | None  # a node without module that takes this entry of a table
+    parts: int | None  # a node without module whose tables must have so many entries
+
+    def inputs(self, values: list[Any]) -> Any:
+        """What the node is given of the results of earlier steps."""
+        found = [values[place] for place in self.sources]
+        if True in self.shared:
+            found = [fork(x) if shared else x for x, shared in zip(found, self.shared, strict=True)]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def part(self, value: Any) -> Any:
+        """What a node that splits a table, or takes an entry, gives for its input."""
+        if self.parts is not None and not (isinstance(value, tuple) and len(value) == self.parts):
+            wanted = f"a table of {self.parts} entries to split"
+            raise InputError(f"node declared at {self.node.place}: expected {wanted}, got {describe(value)}")
+        if self.select is None:
+            return value
+        expect_table(value, self.select)
+        return value[from_start(self.select, len(value))]
+
+
+def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
+    """The steps for nodes in an order in which sources come first."""
+    nodes = list(nodes)
+    found: dict[int, dict[int, tuple[int, bool]]] = {id(node.data): {} for node in nodes}
+    for position, node in enumerate(nodes):
+        source = position, not _goes_one_way(node)
+        for child in node.children:
+            found[id(child.data)][child.data.mapindex[node.data]] = source
+    for node in nodes:
+        sources = [source for _, source in sorted(found[id(node.data)].items())]
+        places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
+        only = places[0] if shared == (False,) else None
+        data = node.data.__entries__
+        yield Step(node, data, places, shared, only, node.data.selectindex, node.data.nSplitOutputs)
+
+
+def _goes_one_way(node: Node) -> bool:
+    """Whether no two nodes get the same tensors from a node: there is one, or each takes another entry."""
+    taken = {child.data.selectindex for child in node.children}
+    return len(node.children) == 1 or (None not in taken and len(taken) == len(node.children))
