@@ -1,6 +1,6 @@
 """Torch7 checkpoints as PyTorch models: readable source, weights, and the proof that they are equal."""
 
-from converters import recurrent, rules, steps
+from converters import graphs, recurrent, rules, steps
 from converters.conversion import convert
 from converters.native import to_native
 from converters.report import NetworkReport, Report, Verification
@@ -12,6 +12,7 @@ __all__ = [
     "Unconvertible",
     "Verification",
     "convert",
+    "graphs",
     "recurrent",
     "rules",
     "steps",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,11 +45,19 @@ class Layer:
     children: tuple[Layer, ...] = ()
     state: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def members(self) -> Iterable[tuple[str, Layer]]:
+        """The children with the names that they have in the layer."""
+        return ((str(i), child) for i, child in enumerate(self.children))
+
     def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         """This layer and all below it, with the prefix that their tensors have in a state dict."""
         yield prefix, self
-        for i, child in enumerate(self.children):
-            yield from child.walk(f"{prefix}{i}.")
+        for name, child in self.members():
+            yield from child.walk(f"{prefix}{name}.")
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Layer:
+        """The layer with `change` made to its children."""
+        return replace(self, children=tuple(map(change, self.children)))
 
     def tensors(self) -> dict[str, Tensor]:
         """The state dict: all tensors under their torch.nn names."""
@@ -228,7 +236,7 @@ def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
                 trial = functools.partial(_Trial, layer, found)
                 copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
             else:
-                copies[layer] = replace(layer, children=tuple(map(on_trial, layer.children)))
+                copies[layer] = layer.changed(on_trial)
         return copies[layer]
 
     natives = set(plan.natives)

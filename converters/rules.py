@@ -21,7 +21,6 @@ from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
 from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.nn.wrappers import DontCast, first_type
-from t7compat.nngraph import gModule
 from t7compat.tensortypes import parse
 
 
@@ -57,11 +56,6 @@ def _dont_cast(module: DontCast, plan: Plan, path: str) -> Layer:
 def _dtype_name(type: str | None) -> str | None:
     """What PyTorch calls a tensor type of Torch7: "float32" for "torch.FloatTensor"."""
     return None if type is None else str(parse(type).dtype).removeprefix("torch.")
-
-
-@layer_of.register
-def _graph(module: gModule, plan: Plan, path: str) -> Layer:
-    raise Unconvertible("graphs of nngraph cannot be converted yet")
 
 
 @layer_of.register

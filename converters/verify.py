@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,15 +43,17 @@ torch.save(results, f"{folder}/results")
 """
 
 
-def sample(module: Module, shape: Shape | None = None) -> Sample | None:
+def sample(
+    module: Module, shape: Shape | None = None, wishes: Iterable[Shape] | None = None
+) -> Sample | None:
     """An input of the given shape, or else of the first guess that a network takes, and its output for it.
 
-    None if no guess is right, or none was within _PATIENCE; InputError if the network does not take the given
-    shape.
+    `wishes` are what it seems to want.  None if no guess is right, or none was within _PATIENCE; InputError
+    if the network does not take the given shape.
     """
     begin = time.monotonic()
     dtype = _number_type(module)
-    for guess in (shape,) if shape is not None else candidates(module):
+    for guess in (shape,) if shape is not None else candidates(module, wishes):
         if time.monotonic() - begin > _PATIENCE:
             break
         try:
