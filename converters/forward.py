@@ -165,8 +165,11 @@ class Forward:
         named = _Named(names)
         lines = [f"def forward(self, {names[0]}):"]
         for targets, value in self.statements:
-            left = _left([names[i] for i in targets])
-            lines.append(indented(_laid_out(f"{left} = ", named.visit(value), 8)))
+            left, right = [names[i] for i in targets], named.visit(value)
+            line = _laid_out(f"{', '.join(left)} = ", right, 8)
+            if len(left) > 1 and not fits(line, 8):
+                line = bracketed("(", left, "", 8, True) + _laid_out(") = ", right, 8)
+            lines.append(indented(line))
         result = named.visit(self.values[self.output])
         if isinstance(result, ast.Tuple) and len(result.elts) > 1:
             parts = [_laid_out("", part, 12) for part in result.elts]
@@ -197,11 +200,6 @@ class _Named(ast.NodeTransformer):
         return ast.Name(self.names[int(place[1])]) if place else node
 
 
-def _left(targets: list[str]) -> str:
-    line = ", ".join(targets)
-    return line if fits(line, 20) else bracketed("(", targets, ")", 8, True)
-
-
 def _laid_out(before: str, value: ast.expr, indent: int) -> str:
     """An expression behind `before` in one line, or if that is too long, in several as formatters do it."""
     line = before + written(value)
@@ -219,5 +217,7 @@ def _laid_out(before: str, value: ast.expr, indent: int) -> str:
         while isinstance(rest, ast.BinOp) and type(rest.op) is operator:
             terms.insert(0, f"{_SIGNS[operator]} {written(rest.right)}")
             rest = rest.left
-        return "\n".join([f"{before}(", *map(indented, [written(rest), *terms]), ")"])
+        line = written(value)
+        lines = [line] if fits(line, indent + 4) else [written(rest), *terms]
+        return "\n".join([f"{before}(", *map(indented, lines), ")"])
     return line

@@ -14,7 +14,9 @@ import torch
 from converters.graphs import Graph
 from converters.native import FAILURES, Layer
 from converters.samples import ANY, BATCH, STEPS, Entry, Shape, draw, wanted
+from converters.verify import run
 from t7compat import nn
+from t7compat.errors import InputError
 
 _UNKNOWN = object()
 _TRIES = 1000  # runs, to find a shape
@@ -40,9 +42,8 @@ def entering(network: Layer) -> Graph | None:
 def taken(graph: Graph) -> Iterator[Shape]:
     """The shapes of the input with which all layers of a graph can work, the best guess first."""
     search = _Search(graph)
-    with torch.no_grad():
-        for sizes in search.completed({}):
-            yield search.shape(0, sizes)
+    for sizes in search.completed({}):
+        yield search.shape(0, sizes)
 
 
 class _Search:
@@ -53,12 +54,12 @@ class _Search:
 
     def __init__(self, graph: Graph) -> None:
         self.nodes, self.tries = graph.nodes, 0
-        self.modules: dict[Layer, torch.nn.Module] = {}
-        graph.build(self.modules)
         weights = graph.tensors().values()
         self.dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float64)
         features = list(dict.fromkeys(n for w in weights if w.dim() == 2 for n in reversed(w.shape)))
         sizes = [size for n in features[:_FEATURES] for size in ((BATCH, n), (BATCH, STEPS, n))]
+        counts = sorted({node.entry + 1 for node in self.nodes if node.entry is not None})
+        sizes += [size for n in counts for size in ((n, BATCH, 8), (BATCH, n, 8))]  # taken apart in the graph
         self.any = [*map(Entry, sizes), *ANY]
         self.inputs = {0: 0}  # for each node that hands on an input, which one
         self.entries: dict[int, dict[int, int]] = {0: {}}
@@ -106,8 +107,8 @@ class _Search:
                 try:
                     if node.entry is not None:
                         value = value[node.entry]
-                    values.append(value if node.layer is None else self.modules[node.layer](value))
-                except FAILURES:
+                    values.append(value if node.layer is None else run(node.layer.origin, value))
+                except (InputError, *FAILURES):
                     return None
         return values
 

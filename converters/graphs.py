@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -39,6 +39,8 @@ class Graph(Layer):
 
     The names of its children are those in the class.
     """
+
+    is_class: ClassVar[bool] = True
 
     nodes: tuple[Node, ...]
     names: tuple[str, ...]

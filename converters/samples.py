@@ -182,7 +182,7 @@ def _partial(module: PartialLinear) -> Iterator[Shape]:
 
 @wanted.register
 def _lookup(module: LookupTable) -> Iterator[Shape]:
-    for size in (*_leading(module), (STEPS, BATCH), (STEPS,)):
+    for size in (*_leading(module), (STEPS, BATCH), (STEPS,), (BATCH,)):
         yield Entry(size, len(module.weight))
 
 
