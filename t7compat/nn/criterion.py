@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from t7compat import registry
 from t7compat.errors import InputError
+from t7compat.nn.calls import asks_for_node
 from t7compat.nn.descent import Batching
 from t7compat.nn.gradients import same
 from t7compat.nn.luaobject import LuaObject
@@ -128,8 +130,18 @@ class Criterion(Batching, LuaObject):
             if criterion is not None:
                 criterion.setZeroMask(zeroMask)
 
-    def __call__(self, input: Any, target: Any = None) -> Any:
-        """forward and backward: (output, gradInput)."""
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """With input and target, forward and backward: (output, gradInput).
+
+        With nodes of nngraph for both, one by one or in a table, or with nothing: a node that has this
+        criterion in a nn.ModuleFromCriterion.
+        """
+        if not named and asks_for_node(arguments):
+            wrapper: Any = registry.lookup("nn.ModuleFromCriterion")
+            return wrapper(self)(*arguments)
+        return self._run(*arguments, **named)
+
+    def _run(self, input: Any, target: Any = None) -> Any:
         self.output = self.forward(input, target)
         self.gradInput = self.backward(input, target)
         return self.output, self.gradInput

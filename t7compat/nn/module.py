@@ -16,6 +16,7 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nested import copy_graph, type_name, walk
+from t7compat.nn.calls import asks_for_node, node_of
 from t7compat.nn.descent import Descent
 from t7compat.nn.flatten import flatten
 from t7compat.nn.gradients import add_all, gradient_name, same
@@ -211,13 +212,28 @@ class Module(Stepping, Descent, Serializing, LuaObject):
                 tape = self.tape = Tape(self, input, is_replay=True)
         return tape
 
-    def __call__(self, input: Any, gradOutput: Any = None) -> Any:
-        """forward; with a gradOutput also backward, giving (output, gradInput)."""
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """With an input forward; with a gradOutput also backward, giving (output, gradInput).
+
+        With nodes of nngraph, one by one or in a table, or with nothing: a node that has this module.
+        """
+        asks = not named and asks_for_node(arguments)
+        return node_of(self, *arguments) if asks else self._run(*arguments, **named)
+
+    def _run(self, input: Any, gradOutput: Any = None) -> Any:
         self.forward(input)
         if gradOutput is None:
             return self.output
         self.backward(input, gradOutput)
         return self.output, self.gradInput
+
+    def __neg__(self) -> Any:
+        """`- module` is the node `module()`."""
+        return node_of(self)
+
+    def __rsub__(self, source: Any) -> Any:
+        """`node - module` is the node `module(node)`."""
+        return node_of(self, source)
 
     # ---- parameters
 
