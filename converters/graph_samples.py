@@ -6,6 +6,7 @@ that gets one which the layer wants.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,10 +14,12 @@ import torch
 
 from converters.graphs import Graph
 from converters.native import FAILURES, Layer
+from converters.rules import OF_CLASSES
 from converters.samples import ANY, BATCH, STEPS, Entry, Shape, draw, wanted
 from converters.verify import run
 from t7compat import nn
 from t7compat.errors import InputError
+from t7compat.nngraph import ModuleFromCriterion
 
 _UNKNOWN = object()
 _TRIES = 1000  # runs, to find a shape
@@ -58,7 +61,7 @@ class _Search:
         self.dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float64)
         features = list(dict.fromkeys(n for w in weights if w.dim() == 2 for n in reversed(w.shape)))
         sizes = [size for n in features[:_FEATURES] for size in ((BATCH, n), (BATCH, STEPS, n))]
-        counts = sorted({node.entry + 1 for node in self.nodes if node.entry is not None})
+        counts = sorted({1, *(node.entry + 1 for node in self.nodes if node.entry is not None)})
         sizes += [size for n in counts for size in ((n, BATCH, 8), (BATCH, n, 8))]  # taken apart in the graph
         self.any = [*map(Entry, sizes), *ANY]
         self.inputs = {0: 0}  # for each node that hands on an input, which one
@@ -121,7 +124,7 @@ class _Search:
             wishes = [*_for_place(at, len(node.sources), node.layer)]
             for k, source in enumerate(node.sources):
                 if isinstance(values[source], torch.Tensor):
-                    wishes += _beside(node.layer.origin, at, k, values[source].shape)
+                    wishes += beside(node.layer.origin, at, k, values[source].shape)
             leaf = self._input_behind(node.sources[at])
             if wishes and leaf in missing:
                 yield leaf, wishes
@@ -141,12 +144,22 @@ def _for_place(at: int, count: int, layer: Layer) -> Iterable[Shape]:
     return (shape[at] for shape in shapes if not isinstance(shape, Entry) and len(shape) == count)
 
 
-def _beside(module: Any, at: int, other: int, size: torch.Size) -> Iterator[Shape]:
+@functools.singledispatch
+def beside(module: Any, at: int, other: int, size: torch.Size) -> Iterator[Shape]:
     """What a layer may want as input `at` if input `other` has a size."""
-    if not isinstance(module, nn.MM):
-        yield Entry(tuple(size))
-    elif len(size) > 1:
+    yield Entry(tuple(size))
+
+
+@beside.register
+def _matrices(module: nn.MM, at: int, other: int, size: torch.Size) -> Iterator[Shape]:
+    if len(size) > 1:
         # of the two dimensions of a matrix, the second is summed over in the first one, if not transposed
         last = [not module.transA, bool(module.transB)]
         inner = size[-1] if last[other] else size[-2]
         yield Entry((*size[:-2], *((STEPS, inner) if last[at] else (inner, STEPS))))
+
+
+@beside.register
+def _target(module: ModuleFromCriterion, at: int, other: int, size: torch.Size) -> Iterator[Shape]:
+    of_classes = isinstance(module.criterion, OF_CLASSES) and at == 1
+    yield Entry(tuple(size[:-1]), size[-1]) if of_classes else Entry(tuple(size))
