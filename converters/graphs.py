@@ -14,11 +14,10 @@ from converters.expressions import as_expression
 from converters.forward import Forward, Node
 from converters.naming import Names, kind, word
 from converters.native import Layer, Plan, layer_of
-from converters.text import IMPORTS, Definition, free_names
+from converters.text import IMPORTS, Definition, Unconvertible, free_names
 from t7compat.nested import type_name
 from t7compat.nn.shapes import zero_based
 from t7compat.nngraph import gModule
-from t7compat.nngraph.steps import steps_of
 
 _ATTRIBUTES = set(dir(torch.nn.Module())) | {"tie"}  # names that a layer in a module cannot have
 
@@ -113,26 +112,41 @@ def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str]) -> Any
 
 @layer_of.register
 def _graph(module: gModule, plan: Plan, path: str) -> Layer:
+    """Follows the values as nngraph does: `mapindex` of a node has the positions of what comes from where."""
+    received: dict[int, dict[int, int]] = {id(module.innode.data): {1: 0}}
     layers = iter(plan.children(module, path))
     nodes = [Node()]
-    for step in steps_of(module.forwardnodes):
-        annotations = step.node.data.annotations
-        label = "" if annotations is None else annotations.name
-        sources = tuple(source.position + 1 for source in step.sources)
-        node = Node(sources, label=label if isinstance(label, str) else "")
-        if step.module is not None:
-            node = node._replace(layer=_layer_at(node, next(layers), plan))
-        elif not step.sources:
-            node = node._replace(sources=(0,))
-        elif step.select is not None:
-            node = node._replace(entry=zero_based(step.select))
-        nodes.append(node)
+    for place in module.forwardnodes:
+        data = place.data
+        if place.data is module.outnode.data:
+            continue
+        nodes.append(_node(data, received, layers, plan))
+        for child in place.children:
+            received.setdefault(id(child.data), {})[child.data.mapindex[data]] = len(nodes) - 1
+    nodes.append(Node(_in_order(received[id(module.outnode.data)])))
     return graph(nodes, module, path)
 
 
-def _layer_at(node: Node, layer: Layer, plan: Plan) -> Layer:
-    """What stands for a layer at a node: the layer, or an expression that is equal to it."""
-    found = None if id(layer.origin) in plan.written else as_expression(layer, len(node.sources))
-    if found is not None and found.make.args != ("x",):
-        plan.natives.append(found)
-    return layer if found is None else found
+def _node(data: Any, received: Mapping[int, Mapping[int, int]], layers: Any, plan: Plan) -> Node:
+    sources = _in_order(received.get(id(data), {}))
+    label = None if data.annotations is None else data.annotations.name
+    label = label if isinstance(label, str) else ""
+    if data.selectindex is not None:
+        if len(sources) != 1:
+            raise Unconvertible("one of its nodes takes an entry of several inputs")
+        return Node(sources, None, zero_based(data.selectindex), label)
+    if data.module is None:
+        return Node(sources, None, None, label)
+    layer = next(layers)
+    found = None if id(layer.origin) in plan.written else as_expression(layer, len(sources))
+    if found is not None:
+        if found.make.args != ("x",):
+            plan.natives.append(found)
+        layer = found
+    return Node(sources, layer, None, label)
+
+
+def _in_order(received: Mapping[int, int]) -> tuple[int, ...]:
+    if not all(isinstance(position, int) for position in received):
+        raise Unconvertible("its nodes do not say in which order they take their inputs")
+    return tuple(received[position] for position in sorted(received))

@@ -71,32 +71,35 @@ class gModule(Container):
     def upgrade(self, version: int) -> None:
         """Files of 2014 do not list the modules."""
         if "modules" not in vars(self):
-            self.modules = Table(*[step.data["module"] for step in self._with_module()])
+            self.modules = Table(*[data["module"] for data in self._with_module()])
 
     # ---- forward and backward
 
     def _steps(self) -> tuple[Step, ...]:
         if self.steps is None:
-            self.steps = steps_of(self.forwardnodes)
+            self.steps = tuple(steps_of(self.forwardnodes))
         return self.steps
 
-    def _with_module(self) -> list[Step]:
-        return [step for step in self._steps() if step.module is not None]
+    def _with_module(self) -> list[dict[Any, Any]]:
+        """The data of the nodes that have a module."""
+        return [step.data for step in self._steps() if "module" in step.data]
 
     def operands(self, tape: Tape) -> list[Child]:
         return self._children(functools.partial(self._run_child, tape))
 
     def _children(self, call: Callable[[int, Module, Any], Any]) -> list[Child]:
         """`call(index, module, input)` for each module of the graph, as functions of the input."""
-        return [functools.partial(call, i, step.module) for i, step in enumerate(self._with_module(), 1)]
+        return [functools.partial(call, i, data["module"]) for i, data in enumerate(self._with_module(), 1)]
 
     def compute(self, input: Any, *children: Child) -> Any:
         steps, modules = self._steps(), iter(children)
         values: list[Any] = []
         try:
             for step in steps:
-                value = step.inputs(values, input)
-                values.append(step.part(value) if step.module is None else next(modules)(value))
+                has_module = "module" in step.data
+                nothing = () if has_module else input  # a module without sources has but parameters
+                given = step.inputs(values) if step.sources else nothing
+                values.append(next(modules)(given) if has_module else step.part(given))
                 if self.verbose:
                     print(f" V : {step.node.label()}")
         except InputError:
@@ -123,15 +126,18 @@ class gModule(Container):
     def _keep_inputs(self, input: Any) -> None:
         """Put the inputs of all nodes into their data, where programs find them."""
         values: list[Any] = []
-        for step in self._steps():
-            inputs = [values[source.position] for source in step.sources]
-            if not inputs and step.module is None:
-                inputs = [input] if self.input_count() == 1 else list(input)
-            step.data["input"] = given = Table(*inputs)
-            value = given if len(inputs) != 1 else inputs[0]
-            if step.module is not None:
-                value = step.module.output
-            values.append(value if step.select is None else value[step.select])
+        for _, data, sources, _, select, _ in self._steps():
+            given = data["input"].__entries__
+            for index, place in enumerate(sources, 1):
+                given[index] = values[place]
+            if not sources and "module" not in data:
+                given.update(enumerate([input] if self.input_count() == 1 else input, 1))
+            if "module" in data:
+                values.append(data["module"].output)
+            elif len(given) == 1:
+                values.append(given[1] if select is None else given[1][select])
+            else:
+                values.append(data["input"])
 
     def _tape(self, input: Any) -> Tape:
         """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""
@@ -157,16 +163,17 @@ class gModule(Container):
 
     def replace(self, callback: Callable[[Any], Any]) -> Any:
         replacement = callback(self)
-        for index, step in enumerate(self._with_module(), 1):
-            step.data["module"] = self.modules[index] = step.module.replace(callback)
+        for index, data in enumerate(self._with_module(), 1):
+            data["module"] = self.modules[index] = data["module"].replace(callback)
         return replacement
 
     def map(self, gm: gModule, func: Callable[[Any, Any], Any]) -> None:
         """Call `func(mine, theirs)` on the modules of this graph and those of another one like it."""
         for mine, theirs in zip(self._with_module(), gm._with_module(), strict=True):
-            func(mine.module, theirs.module)
+            func(mine["module"], theirs["module"])
 
     def clearState(self) -> Any:
+        self.steps = None  # which write to the tables of the inputs
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-import tempfile
 from pathlib import Path
 
 from t7compat.nngraph import graph, picture
@@ -22,8 +22,8 @@ def setDebug(enable: bool) -> None:
 
 def _draw_failed(network: gModule, node: Node) -> None:
     name = network.name or f"nngraph_{network.input_count()}in_{len(network.outnode.children)}out"
-    if Path(f"{name}.dot").exists():
-        name = tempfile.mktemp(prefix=f"{name}_", dir=".")
+    names = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2)))
+    name = next(name for name in names if not Path(f"{name}.dot").exists())
     text = network.fg.todot(name).removesuffix("}")
     picture.draw(f"{text}n{node.id}[style=filled, fillcolor=red];\n}}", name)
 

@@ -18,21 +18,22 @@ def dot_text(
     """A graph of nodes (name, label, attributes) and edges (name, name), as Torch7 writes it."""
     lines = ["digraph G {"]
     if title:
-        lines += ['labelloc="t";', f"label={_quoted(title)};"]
+        lines += ['labelloc="t";', f"label={_string(title)};"]
     lines.append("node [shape = oval]; ")
     for name, label, attributes in nodes:
-        given = "".join(f" {key}={_quoted(to_text(attributes[key]))}" for key in sorted(attributes))
-        lines.append(f"{name}[label={_quoted(label)}{given}];")
+        given = "".join(f" {key}={_word(to_text(attributes[key]))}" for key in sorted(attributes))
+        lines.append(f"{name}[label={_word(label)}{given}];")
     lines += [f"{source} -> {to};" for source, to in edges]
     return "\n".join([*lines, "}"])
 
 
-def _quoted(text: str) -> str:
-    """A text as one word of the language.  Backslashes stay: `\\l` ends a line there."""
-    if text.isascii() and text.isalpha():
-        return text
-    text = text.replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
+def _word(text: str) -> str:
+    return text if text.isascii() and text.isalpha() else _string(text)
+
+
+def _string(text: str) -> str:
+    """A text between quotes.  Backslashes stay: `\\l` ends a line."""
+    return '"' + text.replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def draw(text: str, fname: str | None) -> None:

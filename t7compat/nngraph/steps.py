@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from t7compat.errors import InputError
 from t7compat.nn.shapes import describe, expect_table, from_start
 from t7compat.nn.tape import fork
 from t7compat.nngraph.node import Node
-
-
-class Source(NamedTuple):
-    """An earlier step, of which a step gets the result."""
-
-    position: int
-    forks: bool  # whether others get it, too
+from t7compat.table import Table
 
 
 class Step(NamedTuple):
@@ -26,24 +20,20 @@ class Step(NamedTuple):
 
     node: Node
     data: dict[Any, Any]  # that of the node
-    sources: tuple[Source, ...]  # in the order of the inputs
+    sources: tuple[int, ...]  # the positions of the steps that give the inputs
+    shared: tuple[bool, ...]  # whether others get the same tensors, for each of these
     select: int | None  # a node without module that takes this entry of a table
     parts: int | None  # a node without module whose tables must have so many entries
 
-    @property
-    def module(self) -> Any:
-        """The module, or None."""
-        return self.data.get("module")
-
-    def inputs(self, values: list[Any], input: Any) -> Any:
-        """What the node is given: results of earlier steps, or what the network is given."""
-        if not self.sources:
-            return input if self.module is None else ()  # a node of parameters is given nothing
-        found = [fork(values[place]) if forks else values[place] for place, forks in self.sources]
+    def inputs(self, values: list[Any]) -> Any:
+        """What the node is given of the results of earlier steps."""
+        found = [values[place] for place in self.sources]
+        if True in self.shared:
+            found = [fork(x) if shared else x for x, shared in zip(found, self.shared, strict=True)]
         return found[0] if len(found) == 1 else tuple(found)
 
     def part(self, value: Any) -> Any:
-        """What a node without module gives for its input."""
+        """What a node that splits a table, or takes an entry, gives for its input."""
         if self.parts is not None and not (isinstance(value, tuple) and len(value) == self.parts):
             wanted = f"a table of {self.parts} entries to split"
             raise InputError(f"node declared at {self.node.place}: expected {wanted}, got {describe(value)}")
@@ -53,21 +43,24 @@ class Step(NamedTuple):
         return value[from_start(self.select, len(value))]
 
 
-def steps_of(nodes: Iterable[Node]) -> tuple[Step, ...]:
-    """The steps for nodes in an order in which sources come first."""
+def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
+    """The steps for nodes in an order in which sources come first.  Each node gets a table `input`."""
     nodes = list(nodes)
-    sources: dict[int, dict[int, Source]] = {id(node.data): {} for node in nodes}
+    found: dict[int, dict[int, tuple[int, bool]]] = {id(node.data): {} for node in nodes}
     for position, node in enumerate(nodes):
+        source = position, not _goes_one_way(node)
         for child in node.children:
-            index = child.data.mapindex[node.data]
-            sources[id(child.data)][index] = Source(position, len(node.children) > 1)
-    return tuple(
-        Step(
-            node,
-            node.data.__entries__,
-            tuple(source for _, source in sorted(sources[id(node.data)].items())),
-            node.data.selectindex,
-            node.data.nSplitOutputs,
-        )
-        for node in nodes
-    )
+            found[id(child.data)][child.data.mapindex[node.data]] = source
+    for node in nodes:
+        sources = [source for _, source in sorted(found[id(node.data)].items())]
+        places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
+        if not isinstance(node.data.input, Table):
+            node.data.input = Table()
+        data = node.data.__entries__
+        yield Step(node, data, places, shared, node.data.selectindex, node.data.nSplitOutputs)
+
+
+def _goes_one_way(node: Node) -> bool:
+    """Whether no two nodes get the same tensors from a node: there is one, or each takes another entry."""
+    taken = {child.data.selectindex for child in node.children}
+    return len(node.children) == 1 or (None not in taken and len(taken) == len(node.children))
