@@ -7,6 +7,8 @@ that gets one which the layer wants.
 from __future__ import annotations
 
 import functools
+import itertools
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,13 +18,13 @@ from converters.graphs import Graph
 from converters.native import FAILURES, Layer
 from converters.rules import OF_CLASSES
 from converters.samples import ANY, BATCH, STEPS, Entry, Shape, draw, wanted
-from converters.verify import run
+from converters.verify import PATIENCE, run
 from t7compat import nn
 from t7compat.errors import InputError
 from t7compat.nngraph import ModuleFromCriterion
 
 _UNKNOWN = object()
-_TRIES = 1000  # runs, to find a shape
+_WISHES = 20  # of a layer, that are tried
 _FEATURES = 8  # different numbers of features that are tried where nothing is known
 Sizes = dict[int, Shape]  # of inputs, by their nodes
 
@@ -56,7 +58,7 @@ class _Search:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.nodes, self.tries = graph.nodes, 0
+        self.nodes, self.end = graph.nodes, time.monotonic() + PATIENCE
         weights = graph.tensors().values()
         self.dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float64)
         features = list(dict.fromkeys(n for w in weights if w.dim() == 2 for n in reversed(w.shape)))
@@ -83,8 +85,7 @@ class _Search:
 
     def completed(self, sizes: Sizes) -> Iterator[Sizes]:
         """The ways to give a size to all inputs that have none in `sizes`."""
-        self.tries += 1
-        values = self._run(sizes) if self.tries <= _TRIES else None
+        values = self._run(sizes) if time.monotonic() < self.end else None
         if values is None:
             return
         missing = [i for i, parts in self.entries.items() if not parts and i not in sizes]
@@ -139,9 +140,9 @@ def _for_place(at: int, count: int, layer: Layer) -> Iterable[Shape]:
     """What a layer wants as one of `count` inputs."""
     inner = entering(layer)
     shapes = wanted(layer.origin) if inner is None else taken(inner)
-    if count == 1:
-        return shapes
-    return (shape[at] for shape in shapes if not isinstance(shape, Entry) and len(shape) == count)
+    if count > 1:
+        shapes = (shape[at] for shape in shapes if not isinstance(shape, Entry) and len(shape) == count)
+    return itertools.islice(shapes, _WISHES)
 
 
 @functools.singledispatch

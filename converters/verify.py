@@ -21,7 +21,7 @@ from t7compat.nn.module import Module
 from t7compat.table import Table, leaves, to_tuples
 from t7compat.tensortypes import parse
 
-_PATIENCE = 20  # seconds of looking for an input that a network takes
+PATIENCE = 20  # seconds of looking for an input that a network takes
 # The child has neither this package nor the other one, whatever is installed
 _CHILD = """
 import importlib.util, sys
@@ -48,13 +48,13 @@ def sample(
 ) -> Sample | None:
     """An input of the given shape, or else of the first guess that a network takes, and its output for it.
 
-    `wishes` are what it seems to want.  None if no guess is right, or none was within _PATIENCE; InputError
+    `wishes` are what it seems to want.  None if no guess is right, or none was within PATIENCE; InputError
     if the network does not take the given shape.
     """
     begin = time.monotonic()
     dtype = _number_type(module)
     for guess in (shape,) if shape is not None else candidates(module, wishes):
-        if time.monotonic() - begin > _PATIENCE:
+        if time.monotonic() - begin > PATIENCE:
             break
         try:
             input = draw(guess, dtype)
