@@ -1,6 +1,6 @@
 """Torch7 checkpoints as PyTorch models: readable source, weights, and the proof that they are equal."""
 
-from converters import contrib, recurrent, rules, steps
+from converters import contrib, graphs, recurrent, rules, steps
 from converters.conversion import convert
 from converters.native import to_native
 from converters.report import NetworkReport, Report, Verification
@@ -13,6 +13,7 @@ __all__ = [
     "Verification",
     "contrib",
     "convert",
+    "graphs",
     "recurrent",
     "rules",
     "steps",

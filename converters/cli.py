@@ -15,8 +15,8 @@ from rich.text import Text
 
 from converters import tree
 from converters.conversion import convert, read
+from converters.naming import printable
 from converters.report import Report
-from converters.source import printable
 from t7compat.errors import T7Error
 
 BAD_USAGE = 2

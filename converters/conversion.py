@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
 import re
@@ -13,14 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from converters import checkpoint, emitted, samples, verify
+from converters import checkpoint, emitted, graph_samples, samples, verify
 from converters.compare import difference
+from converters.graphs import as_network
+from converters.naming import identifier, printable
 from converters.native import FAILURES, Layer, Plan, Problem, disagreeing
 from converters.replay import replay
 from converters.report import NetworkReport, Report
-from converters.source import distinct, identifier, printable, source
+from converters.source import distinct, source
 from converters.tree import count_parameters
 from converters.weights import write_safetensors
 from t7compat.errors import InputError, T7Error, T7FormatError
@@ -123,9 +122,7 @@ class Job:
         """Plan the network, find an input for it, and write its files."""
         try:
             plan = self._plan(sizes)
-            network = plan.root
-            if network.make.func is not torch.nn.Sequential:
-                network = Layer(functools.partial(torch.nn.Sequential), None, "", (network,))
+            network = as_network(plan.root)
             self.report.replay = replay(network)
         except (T7Error, *FAILURES) as error:  # a network that cannot be, such as one that contains itself
             self.sample, self.report.verification.reason = None, "it was not converted"
@@ -146,8 +143,9 @@ class Job:
             return plan
         with verify.preserved(self.module):
             try:
-                shape = samples.shaped(sizes, self.module) if sizes else None
-                sample = verify.sample(self.module, shape)
+                wishes = graph_samples.wishes(self.module, plan.root)
+                shape = samples.shaped(sizes, wishes) if sizes else None
+                sample = verify.sample(self.module, shape, wishes)
             except InputError as error:
                 found.reason = str(error)
                 return plan
@@ -213,6 +211,8 @@ def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_fi
     converted: dict[int, tuple[str, str]] = {}
     missing: dict[str, Any] = {}
     for job in jobs:
+        if job.network is not None:
+            converted[id(job.module)] = f"{job.name}.py", ""
         for layer in distinct(job.network) if job.network else ():
             if layer.origin is not None:
                 converted.setdefault(id(layer.origin), (f"{job.name}.py", layer.path))

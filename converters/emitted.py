@@ -121,6 +121,22 @@ class NormalizedClasses(nn.Linear):
         return F.log_softmax(scores, 1) if self.logarithms else F.softmax(scores, 1)
 
 
+class Loss(nn.Sequential):
+    """A loss as a layer: (prediction, target) -> a tensor of one number.
+
+    The prediction may be a tuple.  With `classes`, the target are classes, counted from 1.
+    """
+
+    def __init__(self, loss: nn.Module, classes: bool = False) -> None:
+        super().__init__(loss)
+        self.classes = classes
+
+    def forward(self, input: Any) -> Tensor:
+        prediction, target = input
+        predictions = prediction if isinstance(prediction, tuple) else (prediction,)
+        return self[0](*predictions, target.long() - 1 if self.classes else target).reshape(1)
+
+
 class InType(nn.Sequential):
     """Layers that work in another type ("float32") than those around them ("float64"); None: as it comes."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from converters.text import (
+    IMPORTS,
     Edit,
     Unconvertible,
     bracketed,
@@ -30,6 +31,12 @@ from t7compat.nn.module import Module
 from t7compat.t7file.objects import Storage
 from t7compat.table import Table
 
+# What there is in an expression that reads well in the middle of another one
+_SIMPLE = (
+    ast.Call, ast.keyword, ast.Attribute, ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Tuple,
+    ast.Subscript, ast.operator, ast.unaryop, ast.expr_context,
+)  # fmt: skip
+_KNOWN = "self", *IMPORTS
 _RENAMED = {"train": "training"}  # fields that every torch.nn.Module has under another name
 
 
@@ -50,6 +57,35 @@ def lifted(module: Module) -> tuple[functools.partial[Any], dict[str, torch.Tens
             options[name] = plain(values[name], f"its field {name}", name in forward.indexed)
     given = {n: value for n, value in options.items() if n not in defaults or value != defaults[n]}
     return functools.partial(cls, **given), tensors
+
+
+def expression(module: Module) -> str | None:
+    """What `compute` gives for `x`, if that is one simple expression of plain fields and PyTorch's functions.
+
+    Raises Unconvertible if `compute` cannot be lifted.
+    """
+    kind: Any = type(module)
+    if kind.parameter_names or isinstance(module, Container):
+        return None
+    forward = _forward(kind)
+    function = ast.parse(forward.text).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    *before, last = function.body
+    if before or not isinstance(last, ast.Return) or last.value is None:
+        return None
+    values = {n: plain(getattr(module, n), f"its field {n}", n in forward.indexed) for n in forward.fields}
+    if any(set(literal(value)) & set("'\\") for value in values.values()):
+        return None
+    given, edits = function.args.args[1].arg, []
+    for node in ast.walk(last.value):
+        if isinstance(node, ast.Attribute) and _is_field(node) and node.attr in values:
+            edits.append(Edit(*span(node), literal(values[node.attr])))
+        elif isinstance(node, ast.Name) and node.id == given:
+            edits.append(Edit(*span(node), "x"))
+        elif not isinstance(node, _SIMPLE) or (isinstance(node, ast.Name) and node.id not in _KNOWN):
+            return None
+    text = edited(forward.text, edits)
+    return ast.unparse(ast.parse(text).body[0].body[0].value)  # type: ignore[attr-defined]
 
 
 def plain(value: Any, what: str, indexed: bool = False) -> Any:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -39,31 +39,49 @@ class Layer:
     that the layer has for them.  `origin` is the Torch module, and `path` tells where that is in the network.
     """
 
+    is_class: ClassVar[bool] = False  # whether its children are made in a class that is written for it
+
     make: Make
     origin: Any
     path: str
     children: tuple[Layer, ...] = ()
     state: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    def members(self) -> Iterable[tuple[str, Layer]]:
+        """The children with the names that they have in the layer."""
+        return ((str(i), child) for i, child in enumerate(self.children))
+
+    def walk(self) -> Iterator[tuple[str, Layer]]:
         """This layer and all below it, with the prefix that their tensors have in a state dict."""
-        yield prefix, self
-        for i, child in enumerate(self.children):
-            yield from child.walk(f"{prefix}{i}.")
+        return ((prefix, layer) for prefix, layer, _ in self._walk("", ()))
+
+    def _walk(self, prefix: str, around: tuple[Layer, ...]) -> Iterator[tuple[str, Layer, tuple[Layer, ...]]]:
+        """The same with the layers around each that are classes of their own."""
+        yield prefix, self, around
+        around = (*around, self) if self.is_class else around
+        for name, child in self.members():
+            yield from child._walk(f"{prefix}{name}.", around)
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Layer:
+        """The layer with `change` made to its children."""
+        return replace(self, children=tuple(map(change, self.children)))
 
     def tensors(self) -> dict[str, Tensor]:
         """The state dict: all tensors under their torch.nn names."""
         return {prefix + name: tensor for prefix, one in self.walk() for name, tensor in one.state.items()}
 
     def shared(self) -> Iterator[tuple[str, str]]:
-        """The tensors that are the same memory as an earlier one: their names, each with that one's."""
-        first: dict[Any, tuple[Layer, str]] = {}
-        for prefix, layer in self.walk():
+        """The tensors that are the same memory as an earlier one: their names, each with that one's.
+
+        A layer that occurs several times is one object within a class, but each class makes its own.
+        """
+        first: dict[Any, tuple[Any, str]] = {}
+        for prefix, layer, around in self._walk("", ()):
             for name, tensor in layer.state.items():
                 start = tensor.untyped_storage()._cdata, tensor.storage_offset()
                 place = *start, tensor.shape, tensor.stride()
-                owner, known = first.setdefault(place, (layer, prefix + name))
-                if owner is not layer and tensor.numel():
+                owner, known = first.setdefault(place, ((layer, around), prefix + name))
+                if owner != (layer, around) and tensor.numel():
                     yield prefix + name, known
 
     def build(self, made: dict[Layer, torch.nn.Module] | None = None) -> torch.nn.Module:
@@ -228,7 +246,7 @@ def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
                 trial = functools.partial(_Trial, layer, found)
                 copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
             else:
-                copies[layer] = replace(layer, children=tuple(map(on_trial, layer.children)))
+                copies[layer] = layer.changed(on_trial)
         return copies[layer]
 
     natives = set(plan.natives)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from converters.compare import Difference, difference
+from converters.graphs import Graph
 from converters.native import FAILURES, Layer
 from converters.recurrent import remembers
 from t7compat.nn.containers import ParallelTable
@@ -44,7 +46,23 @@ class Replay:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
 
 
-Place = tuple["Step | None", tuple[int, ...]]  # an output, or the entries of it at these positions
+class Place(NamedTuple):
+    """Where a value is: an output, or the entry of it at these positions; or a table of `parts`."""
+
+    step: Step | None = None
+    picks: tuple[int, ...] = ()
+    parts: tuple[Place, ...] = ()
+
+    def entry(self, i: int) -> Place:
+        """The place of an entry of the value."""
+        return self.parts[i] if self.parts else self._replace(picks=(*self.picks, i))
+
+    def steps(self) -> Iterator[Step]:
+        """The outputs that the value is made of."""
+        if self.step is not None:
+            yield self.step
+        for part in self.parts:
+            yield from part.steps()
 
 
 @dataclass(eq=False)
@@ -71,26 +89,38 @@ def replay(network: Layer) -> Replay:
     network.build(made)
     steps: list[Step] = []
     for layer in (network,) if network.origin is not None else network.children:
-        _enter(layer, (None, ()), steps)
+        _enter(layer, Place(), steps)
     return _Comparison(steps, made).result()
 
 
 def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     """Go through a layer and note the steps; gives what comes out of it."""
     module, begin = layer.origin, len(steps)
-    if isinstance(module, Module) and [child.origin for child in layer.children] == list(module.children()):
+    if isinstance(layer, Graph):
+        _enter_graph(layer, given, steps)
+    elif isinstance(module, Module) and [child.origin for child in layer.children] == list(module.children()):
         if layer.make.func is torch.nn.Sequential:
             for child in layer.children:
                 given = _enter(child, given, steps)
             return given
-        step, picks = given
         for i, child in enumerate(layer.children):
             if module.shares_input:
                 _enter(child, given, steps)
             else:
-                _enter(child, (step, (*picks, i)) if isinstance(module, ParallelTable) else (None, ()), steps)
+                _enter(child, given.entry(i) if isinstance(module, ParallelTable) else Place(), steps)
     steps.append(Step(layer, given, steps[begin:], len(steps)))
-    return steps[-1], ()
+    return Place(steps[-1])
+
+
+def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> None:
+    """Go through the nodes of a graph."""
+    places = [given]
+    for node in graph.nodes[1:]:
+        sources = tuple(places[source] for source in node.sources)
+        value = sources[0] if len(sources) == 1 else Place(parts=sources)
+        if node.entry is not None:
+            value = value.entry(node.entry)
+        places.append(value if node.layer is None else _enter(node.layer, value, steps))
 
 
 class _Comparison:
@@ -100,9 +130,7 @@ class _Comparison:
         self.steps, self.made = steps, made
         self.written: dict[int, int] = {}  # when something was last written into each storage
         for step in steps:
-            before = set[int]().union(
-                *(_storages(one.stored) for one in (step.given[0], *step.inside) if one)
-            )
+            before = set[int]().union(*(_storages(one.stored) for one in (*step.given.steps(), *step.inside)))
             for storage in _storages(step.stored):
                 if storage not in before or getattr(step.layer.origin, "inplace", False):
                     self.written[storage] = step.time
@@ -168,11 +196,13 @@ class _Comparison:
 
     def _value(self, place: Place, as_last: bool) -> Any:
         """What a layer was given: as stored, or computed again where a later layer has written over it."""
-        step, picks = place
-        if step is None or step.stored is None:
+        if place.parts:
+            return tuple(self._value(part, as_last) for part in place.parts)
+        if place.step is None or place.step.stored is None:
             raise _Unknown
+        step = place.step
         value = step.stored if self._is_intact(step) else self._run(step, as_last)
-        for i in picks:
+        for i in place.picks:
             value = value[i]
         return value
 

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 
 from converters import emitted
 from converters.lift import plain
 from converters.native import Layer, Plan, layer_of, native_form
-from converters.text import Unconvertible
+from converters.text import Unconvertible, literal
 from t7compat.dpnn.augmentation import ColorTransform, SpatialRegionDropout, SpatialUniformCrop
 from t7compat.dpnn.misc import TotalDropout
 from t7compat.dpnn.nce import NCEModule
 from t7compat.dpnn.reinforce import Reinforce, ReinforceGamma, ReinforceNormal
 from t7compat.nested import type_name
 from t7compat.nn.adaptive_pooling import FractionalMaxPooling
+from t7compat.nn.classification import CrossEntropyCriterion
+from t7compat.nn.criterion import Classifying
 from t7compat.nn.module import Module
 from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
 from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.nn.wrappers import DontCast, first_type
-from t7compat.nngraph import gModule
+from t7compat.nngraph import ModuleFromCriterion
 from t7compat.tensortypes import parse
+
+OF_CLASSES = Classifying, CrossEntropyCriterion  # criterions whose target are classes
 
 
 @layer_of.register
@@ -60,8 +65,15 @@ def _dtype_name(type: str | None) -> str | None:
 
 
 @layer_of.register
-def _graph(module: gModule, plan: Plan, path: str) -> Layer:
-    raise Unconvertible("graphs of nngraph cannot be converted yet")
+def _loss(module: ModuleFromCriterion, plan: Plan, path: str) -> Layer:
+    criterion = module.criterion
+    make = criterion.native()
+    if make is None:
+        raise Unconvertible(f"{type_name(criterion)} has no equal in torch.nn")
+    literal((*make.args, *make.keywords.values()))
+    loss = Layer(make, criterion, f"{path}.criterion".lstrip("."))
+    options: dict[str, Any] = {"classes": True} if isinstance(criterion, OF_CLASSES) else {}
+    return Layer(functools.partial(emitted.Loss, **options), module, path, (loss,))
 
 
 @layer_of.register

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,6 @@ from t7compat.nn.convolution import Windowed
 from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.distances import Euclidean, WeightedEuclidean
 from t7compat.nn.embedding import LookupTable
-from t7compat.nn.formats import OneHot
 from t7compat.nn.products import Bilinear
 from t7compat.nn.scaling import CAdd, CMul
 from t7compat.nn.wrappers import MapTable
@@ -25,7 +25,7 @@ from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.sequencer import Sequencer
 from t7compat.table import Table, leaves, to_tuples
 
-_BATCH, _STEPS = 2, 3
+BATCH, STEPS = 2, 3
 _MOST = 1 << 18  # places of a plane or volume
 _WIDTHS = (8, 16, 28, 32, 64, 96, 128, 224, 227, 256)  # of images, from small to large
 
@@ -43,7 +43,10 @@ class Entry(NamedTuple):
 
 
 Shape = Entry | tuple[Any, ...]
-_ANY = (Entry((_BATCH, 8)), Entry((_BATCH, 3, 8, 8)), Entry((_BATCH, 4, 8)))  # where nothing is known
+# Where nothing is known
+ANY = (
+    Entry((BATCH, 8)), Entry((BATCH, 3, 8, 8)), Entry((BATCH, 4, 8)), (Entry((BATCH, 8)), Entry((BATCH, 8))),
+)  # fmt: skip
 
 
 def describe(shape: Shape) -> str:
@@ -58,19 +61,21 @@ def parse(text: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, part.split("x"))) for part in text.split(",")]
 
 
-def shaped(sizes: list[tuple[int, ...]], module: Any) -> Shape:
-    """The shape with these sizes; the network says which of its tensors are indices."""
-    limits = _limits(module)
+def shaped(sizes: list[tuple[int, ...]], wishes: Iterable[Shape]) -> Shape:
+    """The shape with these sizes; what the network wants says which of its tensors are indices."""
+    limits = _limits(next(iter(wishes), ANY[0]))
     entries = tuple(Entry(size, limits[min(i, len(limits) - 1)]) for i, size in enumerate(sizes))
     return entries if len(entries) > 1 else entries[0]
 
 
-def candidates(module: Any) -> Iterator[Shape]:
-    """Shapes that a network may take, the best guess first."""
-    limits = iter(_limits(module) * 1000)
+def candidates(module: Any, wishes: Iterable[Shape] | None = None) -> Iterator[Shape]:
+    """Shapes that a network may take, the best guess first; `wishes` are what its first layers want."""
+    wishes = iter(wanted(module) if wishes is None else wishes)
+    first = next(wishes, ANY[0])
+    limits = itertools.cycle(_limits(first))
     stored = to_tuples(lambda x: Entry(tuple(x.shape), next(limits)), _tensors(vars(module).get("gradInput")))
     seen = {()}
-    for shape in (stored, *wanted(module), *_ANY):
+    for shape in itertools.chain((stored, first), wishes, ANY):
         for variant in (shape, *_stacked(shape)):
             if variant not in seen:
                 seen.add(variant)
@@ -106,14 +111,11 @@ def _tensors(value: Any) -> Any:
     return value if filled else Table()
 
 
-def _limits(module: Any) -> list[int | None]:
-    """For each tensor that a network takes, as far as that is known, the largest index."""
-    first = next(iter(wanted(module)), Entry(()))
-    return [entry.largest for entry in _entries(first)]
-
-
-def _entries(shape: Shape) -> list[Entry]:
-    return [shape] if isinstance(shape, Entry) else [entry for part in shape for entry in _entries(part)]
+def _limits(shape: Shape) -> list[int | None]:
+    """The largest index of each tensor."""
+    if isinstance(shape, Entry):
+        return [shape.largest]
+    return [limit for part in shape for limit in _limits(part)]
 
 
 # ---- what the first layers with parameters take
@@ -128,14 +130,16 @@ def wanted(module: Any) -> Iterator[Shape]:
     )
     if weight is None:
         if count := fields.get("nelement") or fields.get("numElements"):  # of Reshape and View
-            yield Entry((_BATCH, count))
+            yield Entry((BATCH, count))
+        if "_eye" in fields:  # of what makes rows of the unit matrix from indices
+            yield Entry((BATCH,), fields.get("outputSize"))
     elif weight.dim():
         yield from _vectors(module, weight.shape[-1])
-        yield Entry((_BATCH, weight.shape[-1], 8, 8))
+        yield Entry((BATCH, weight.shape[-1], 8, 8))
 
 
 def _vectors(module: Any, size: int) -> Iterator[Shape]:
-    for leading in (*_leading(module), (_BATCH,), (), (_STEPS, _BATCH)):
+    for leading in (*_leading(module), (BATCH,), (), (STEPS, BATCH)):
         yield Entry((*leading, size))
 
 
@@ -149,42 +153,37 @@ def _leading(module: Any) -> list[tuple[int, ...]]:
 def _windowed(module: Windowed) -> Iterator[Shape]:
     for width in (n for n in _WIDTHS if n ** len(module.axes) <= _MOST):
         if "inputFrameSize" in vars(module):
-            yield Entry((_BATCH, width, module.inputFrameSize))
+            yield Entry((BATCH, width, module.inputFrameSize))
         else:  # some have the size of their input
             sides = [vars(module).get(f"i{axis}", width) for axis in module.axes]
-            yield Entry((_BATCH, module.nInputPlane, *sides))
+            yield Entry((BATCH, module.nInputPlane, *sides))
 
 
 @wanted.register
 def _bilinear(module: Bilinear) -> Iterator[Shape]:
-    yield tuple(Entry((_BATCH, size)) for size in module.weight.shape[1:])
+    yield tuple(Entry((BATCH, size)) for size in module.weight.shape[1:])
 
 
 @wanted.register(CAdd)
 @wanted.register(CMul)
 def _of_size(module: CAdd | CMul) -> Iterator[Shape]:
-    yield Entry((_BATCH, *module.size))
+    yield Entry((BATCH, *module.size))
 
 
 @wanted.register(Euclidean)
 @wanted.register(WeightedEuclidean)
 def _to_columns(module: Euclidean | WeightedEuclidean) -> Iterator[Shape]:
-    yield Entry((_BATCH, len(module.weight)))
-
-
-@wanted.register
-def _one_hot(module: OneHot) -> Iterator[Shape]:
-    yield Entry((_BATCH,), module.outputSize)
+    yield Entry((BATCH, len(module.weight)))
 
 
 @wanted.register
 def _partial(module: PartialLinear) -> Iterator[Shape]:
-    yield Entry((_BATCH, module.inputsize))
+    yield Entry((BATCH, module.inputsize))
 
 
 @wanted.register
 def _lookup(module: LookupTable) -> Iterator[Shape]:
-    for size in (*_leading(module), (_STEPS, _BATCH), (_STEPS,)):
+    for size in (*_leading(module), (STEPS, BATCH), (STEPS,), (BATCH,)):
         yield Entry(size, len(module.weight))
 
 
@@ -203,7 +202,7 @@ def _parallel(module: ParallelTable) -> Iterator[Shape]:
 @wanted.register
 def _map(module: MapTable) -> Iterator[Shape]:
     for child in list(module.children())[:1]:
-        yield from ((shape,) * _STEPS for shape in wanted(child))
+        yield from ((shape,) * STEPS for shape in wanted(child))
 
 
 @wanted.register
@@ -223,4 +222,4 @@ def _recurrent(module: AbstractRecurrent) -> Iterator[Shape]:
 @wanted.register
 def _sequencer(module: Sequencer) -> Iterator[Shape]:
     for shape in wanted(module.modules[1]):
-        yield (shape,) * _STEPS
+        yield (shape,) * STEPS

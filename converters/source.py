@@ -6,95 +6,111 @@ words.
 
 from __future__ import annotations
 
-import builtins
 import inspect
-import keyword
-import sys
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from converters.graphs import Graph
+from converters.naming import Names, camel, documented, word
 from converters.native import Layer
 from converters.text import IMPORTS, bracketed, definition_of, in_order, indented, is_torch, literal
 
-_PACKAGES = ("torch", "safetensors", "numpy")  # what a written file imports, itself or through others
-
 
 def source(name: str, about: list[str], network: Layer) -> str:
-    """The text of NAME.py: a docstring, the class of a network (which is a Sequential), and `load`."""
-    kinds = dict.fromkeys(layer.make.func for layer in distinct(network))
+    """The text of NAME.py: a docstring, the class of a network (a Sequential or a graph), and `load`."""
+    layers = list(distinct(network))
+    graphs = [layer for layer in layers if isinstance(layer, Graph)]
+    kinds = dict.fromkeys(layer.make.func for layer in layers if not isinstance(layer, Graph))
     written = [kind for kind in kinds if not is_torch(kind)]
     definitions = in_order(map(definition_of, written))
-    imports = {"nn"}.union(*(definition.imports for definition in definitions))
+    own = [*definitions, *(definition_of(layer.make.func) for layer in graphs)]
+    imports = {"nn"}.union(*(definition.imports for definition in own))
     lines = [text for alias, (_, text) in IMPORTS.items() if alias in imports]
     standard = sorted([*(text for text in lines if "torch" not in text), "from pathlib import Path"])
     head = ['"""' + documented(about[0]), *map(documented, about[1:]), '"""', ""]
     head += [*standard, "", *(text for text in lines if "torch" in text)]
 
-    names = _Names({*IMPORTS, "Path", "load"})
+    names = Names({*IMPORTS, "Path", "load"})
     blocks = ["\n".join(head)]
     for definition in definitions:
         free = names.add(definition, definition.name)
         blocks.append(definition.text.replace(f"class {definition.name}(", f"class {free}(", 1))
+    classes = {kind: names[definition_of(kind)] for kind in written}
+    known: dict[str, str] = {}  # classes by what is in them
+    for layer in graphs:
+        if layer is not network:
+            body = _Class(layer, classes).body()
+            if body not in known:
+                known[body] = names.add(layer, camel(word(str(layer.origin.name or "")) or "graph"))
+                blocks.append(f"class {known[body]}{body}")
+            classes[layer.make.func] = known[body]
     class_name = names.add(network, camel(name))
-    blocks.append(_Network(network, {kind: names[definition_of(kind)] for kind in written}).text(class_name))
-    blocks.append(_load(class_name, bool(list(network.shared()))))
+    ties = list(network.shared())
+    blocks.append(f"class {class_name}{_Class(network, classes).body(ties)}")
+    blocks.append(_load(class_name, bool(ties)))
     return "\n\n\n".join(blocks) + "\n"
 
 
-class _Names(dict[Any, str]):
-    """What has which name in the file; each name is given once."""
+class _Class:
+    """The text of the class of a network, or of a graph in it.
 
-    def __init__(self, taken: set[str]) -> None:
-        super().__init__()
-        self.taken = taken
+    `classes` has the names of the other classes that are not torch.nn's, by class or graph.
+    """
 
-    def add(self, thing: Any, name: str) -> str:
-        """Give a name to a thing, with a number if the name is taken."""
-        free = next(
-            n for i in range(1, len(self.taken) + 2) if (n := name + str(i) * (i > 1)) not in self.taken
-        )
-        self.taken.add(free)
-        self[thing] = free
-        return free
+    def __init__(self, layer: Layer, classes: dict[Any, str]) -> None:
+        self.layer, self.classes = layer, classes
+        self.inside = list(distinct(layer, self._children))[:-1]
+        counts = Counter(child for one in (*self.inside, layer) for child in self._children(one))
+        several = [one for one in self.inside if counts[one] > 1]
+        self.variables = {one: f"shared{i}" for i, one in enumerate(several, 1)}
+        if isinstance(layer, Graph):
+            self.variables |= {child: f"self.{name}" for name, child in layer.members()}
 
-
-class _Network:
-    """The text of the class of a network; `classes` has the names of classes that are not torch.nn's."""
-
-    def __init__(self, network: Layer, classes: dict[Any, str]) -> None:
-        self.network, self.classes = network, classes
-        counts = Counter(child for layer in distinct(network) for child in layer.children)
-        several = [layer for layer in distinct(network) if counts[layer] > 1]
-        self.variables = {layer: f"shared{i}" for i, layer in enumerate(several, 1)}
-
-    def text(self, name: str) -> str:
-        lines = [f"{name} = {self._call(layer, 20)}" for layer, name in self.variables.items()]
-        lines.append(self._call(self.network, 8, "super().__init__"))
-        ties = [f"{_attribute(one)} = {_attribute(first)}" for one, first in self.network.shared()]
-        methods = ["\n".join(["def __init__(self):", *map(indented, lines + ["self.tie()"] * bool(ties))])]
+    def body(self, ties: list[tuple[str, str]] | None = None) -> str:
+        """What follows the name of the class; `ties` are the tensors that are the same as others."""
+        assigned = [
+            f"{self.variables[one]} = {self._call(one, 8 + len(self.variables[one]) + 3)}"
+            for one in self.inside
+            if one in self.variables
+        ]
+        is_graph = isinstance(self.layer, Graph)
+        if is_graph:
+            lines = [*["super().__init__()"] * bool(assigned), *assigned]
+        else:
+            lines = [*assigned, self._call(self.layer, 8, "super().__init__")]
+        lines += ["self.tie()"] * bool(ties)
+        methods = ["\n".join(["def __init__(self):", *map(indented, lines)])] if lines else []
         if ties:
+            same = [f"{_attribute(one)} = {_attribute(first)}" for one, first in ties]
             about = '"""Let layers share what they share in Torch; loading gives each its own."""'
-            methods.append("\n".join(["def tie(self):", *map(indented, [about, *ties])]))
-        return f"class {name}(nn.Sequential):\n" + "\n\n".join(map(indented, methods))
+            methods.append("\n".join(["def tie(self):", *map(indented, [about, *same])]))
+        if isinstance(self.layer, Graph):
+            methods.append(self.layer.forward)
+        base = "Module" if is_graph else "Sequential"
+        return f"(nn.{base}):\n" + "\n\n".join(map(indented, methods))
+
+    def _children(self, layer: Layer) -> tuple[Layer, ...]:
+        """The layers inside a layer that are made in this class."""
+        return () if isinstance(layer, Graph) and layer is not self.layer else layer.children
 
     def _call(self, layer: Layer, indent: int, function: str = "") -> str:
         """The call that makes a layer: in one line if that is short and has at most one layer inside."""
         kind = layer.make.func
         function = function or (f"nn.{kind.__name__}" if is_torch(kind) else self.classes[kind])
-        parts = [self.variables.get(child) or self._call(child, indent + 4) for child in layer.children]
-        return bracketed(f"{function}(", parts + _arguments(layer), ")", indent, len(layer.children) > 1)
+        children = self._children(layer)
+        parts = [self.variables.get(child) or self._call(child, indent + 4) for child in children]
+        return bracketed(f"{function}(", parts + _arguments(layer), ")", indent, len(children) > 1)
 
 
-def distinct(network: Layer) -> Iterator[Layer]:
-    """All layers of a network, each once, those inside a layer before it."""
+def distinct(network: Layer, children: Callable[[Layer], Iterable[Layer]] | None = None) -> Iterator[Layer]:
+    """All layers of a network, each once, those inside a layer (its `children`) before it."""
     seen: set[Layer] = set()
 
     def visit(layer: Layer) -> Iterator[Layer]:
         if layer not in seen:
             seen.add(layer)
-            for child in layer.children:
+            for child in children(layer) if children else layer.children:
                 yield from visit(child)
             yield layer
 
@@ -129,33 +145,3 @@ def _load(class_name: str, has_ties: bool) -> str:
         "    return network.eval()",
     ]
     return "\n".join(lines)
-
-
-# ---- texts and names
-
-
-def documented(text: str) -> str:
-    """A line of a docstring."""
-    return printable(text).replace("\\", "\\\\").replace('"""', '""\\"')
-
-
-def printable(text: str) -> str:
-    """The text with all characters that are not printed as escapes."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def identifier(text: str) -> str:
-    """A name for a Python module, made of the words of a text; none of a module that others import."""
-    name = "".join(c if f"_{c}".isidentifier() else "_" for c in unicodedata.normalize("NFKC", text))
-    taken = {*keyword.kwlist, *sys.stdlib_module_names, *_PACKAGES}
-    return name if name.isidentifier() and name not in taken else f"_{name}"
-
-
-def camel(name: str) -> str:
-    """The name of a class, made of the words of a name."""
-    joined = "".join(word[0].upper() + word[1:] for word in name.split("_") if word)
-    return (
-        joined
-        if joined.isidentifier() and joined not in (*keyword.kwlist, *dir(builtins))
-        else f"Net{joined}"
-    )

@@ -191,9 +191,14 @@ def bracketed(before: str, parts: list[str], after: str, indent: int, several: b
     `indent` is that of the line in which it begins.
     """
     line = f"{before}{', '.join(parts)}{after}"
-    if not several and "\n" not in line and indent + len(line) < _WIDTH:
+    if not several and fits(line, indent):
         return line
     return "\n".join([before, *(indented(part) + "," for part in parts), after])
+
+
+def fits(text: str, indent: int) -> bool:
+    """Whether a text is one line that is not too long."""
+    return "\n" not in text and indent + len(text) < _WIDTH
 
 
 def indented(text: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from converters.checkpoint import Path, is_network, text_of
+from converters.naming import printable
 from converters.native import FAILURES
-from converters.source import printable
 from t7compat.nested import Truth, entries, path_step, to_text, type_name, walk
 from t7compat.nn.module import Module
 from t7compat.t7file.objects import LuaFunction, Storage

@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from t7compat.rnn.flat import RNN
 from t7compat.table import Table, leaves, to_tuples
 from t7compat.tensortypes import parse
 
-_PATIENCE = 20  # seconds of looking for an input that a network takes
+PATIENCE = 20  # seconds of looking for an input that a network takes
 # The child has neither this package nor the other one, whatever is installed
 _CHILD = """
 import importlib.util, sys
@@ -44,16 +44,18 @@ torch.save(results, f"{folder}/results")
 """
 
 
-def sample(module: Module, shape: Shape | None = None) -> Sample | None:
+def sample(
+    module: Module, shape: Shape | None = None, wishes: Iterable[Shape] | None = None
+) -> Sample | None:
     """An input of the given shape, or else of the first guess that a network takes, and its output for it.
 
-    None if no guess is right, or none was within _PATIENCE; InputError if the network does not take the given
-    shape.
+    `wishes` are what it seems to want.  None if no guess is right, or none was within PATIENCE; InputError
+    if the network does not take the given shape.
     """
     begin = time.monotonic()
     dtype = _number_type(module)
-    for guess in (shape,) if shape is not None else candidates(module):
-        if time.monotonic() - begin > _PATIENCE:
+    for guess in (shape,) if shape is not None else candidates(module, wishes):
+        if time.monotonic() - begin > PATIENCE:
             break
         try:
             input = draw(guess, dtype)

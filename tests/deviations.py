@@ -112,7 +112,6 @@ UNCONVERTIBLE: dict[str, str] = {
     "nn.RecurrentAttention": "it chooses at random where to look",
     "nn.SpatialMaxUnpooling": "alone, without the pooling to which it belongs",
     "nn.VolumetricMaxUnpooling": "alone, without the pooling to which it belongs",
-    "nn.gModule": "graphs are not written yet",
     "nn.NCEModule": "it draws noise in evaluation, too, unless `normalized` is set",
     "nn.ReinforceBernoulli": "it draws in evaluation, too",
     "nn.ReinforceCategorical": "it draws in evaluation, too",

@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 import t7compat
 from converters import Unconvertible, to_native
-from converters.native import Layer, Plan, disagreeing
+from converters.graphs import as_network
+from converters.native import Plan, disagreeing
 from converters.source import source
 from t7compat import Table, nn
 from t7compat.table import to_tuples
 
+AREAS = ("nn", "rnn", "dpnn", "nngraph", "models")
 ABOUT = ["A test.", "", "With code:", "    x = 1"]
 
 
@@ -33,7 +35,7 @@ def convertible(case: Case) -> bool:
 
 
 golden = pytest.mark.parametrize(
-    "case", [case for area in ("nn", "rnn", "dpnn") for case in cases(area) if convertible(case)], ids=str
+    "case", [case for area in AREAS for case in cases(area) if convertible(case)], ids=str
 )
 
 
@@ -92,16 +94,10 @@ def written(text: str) -> torch.nn.Module:
     return network.eval()
 
 
-def as_network(plan: Plan) -> Layer:
-    if plan.root.make.func is torch.nn.Sequential:
-        return plan.root
-    return Layer(functools.partial(torch.nn.Sequential), None, "", (plan.root,))
-
-
 @golden
 def test_written_source_gives_the_output_of_torch7(case: Case) -> None:
     module, input, output = prepared(case)
-    layer = as_network(planned(module, input))
+    layer = as_network(planned(module, input).root)
     network = written(source("written", ABOUT, layer))
     network.load_state_dict(layer.tensors(), assign=True)
     if not random_in_evaluation(module):
@@ -109,11 +105,9 @@ def test_written_source_gives_the_output_of_torch7(case: Case) -> None:
 
 
 def test_written_source_is_formatted(tmp_path: Path) -> None:
-    for number, case in enumerate(
-        case for area in ("nn", "rnn", "dpnn") for case in cases(area) if convertible(case)
-    ):
+    for number, case in enumerate(case for area in AREAS for case in cases(area) if convertible(case)):
         module, _, _ = prepared(case)
-        (tmp_path / f"case{number}.py").write_text(source("written", ABOUT, as_network(Plan(module))))
+        (tmp_path / f"case{number}.py").write_text(source("written", ABOUT, as_network(Plan(module).root)))
     command = [
         sys.executable,
         "-m",
@@ -237,7 +231,7 @@ def test_memory_where_there_is_no_rule_is_refused_by_name() -> None:
 def test_unpooling_behind_its_pooling(pooling: Any, unpooling: Any, size: tuple[int, ...]) -> None:
     network = nn.Sequential().add(pooling).add(nn.Tanh()).add(unpooling(pooling)).add(nn.Tanh())
     same(*run_both(network, torch.randn(size, dtype=torch.float64)))
-    layer = as_network(Plan(network))
+    layer = as_network(Plan(network).root)
     text = source("written", ABOUT, layer)
     assert "shared1 = nn.MaxPool" in text
     input = torch.randn(size, dtype=torch.float64)

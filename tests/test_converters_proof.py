@@ -11,6 +11,7 @@ from golden import GOLDEN, Case, cases, unknown_classes
 import t7compat
 from converters import samples, verify
 from converters.compare import difference
+from converters.graph_samples import wishes
 from converters.native import Plan, disagreeing
 from converters.replay import Replay, replay
 from converters.samples import Entry
@@ -44,11 +45,11 @@ def test_replay_agrees_with_torch7(case: Case) -> None:
     if unknown := unknown_classes(module):
         pytest.skip(f"t7compat has no {', '.join(unknown)}")
     with verify.preserved(module):
-        sample = verify.sample(module)
+        sample = verify.sample(module, None, wishes(module, Plan(module).root))
         written = disagreeing(Plan(module), sample.input) if sample else frozenset()
     found = replay(Plan(module, written).root)
     assert found.deviating == {}
-    if isinstance(module, nn.Sequential):
+    if isinstance(module, nn.Sequential | nn.gModule):
         assert found.compared + sum(found.skipped.values()) > 0
 
 

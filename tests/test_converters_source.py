@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import t7compat
 from converters import Unconvertible, to_native
+from converters.naming import camel, documented, identifier
 from converters.native import Layer, Plan
-from converters.source import camel, documented, identifier, source
+from converters.source import source
 from converters.text import literal, source_of
 from t7compat import LongStorage, nn
 

@@ -1,0 +1,152 @@
+"""Graphs of nngraph as classes with named layers and a forward with named values."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from converters import emitted
+from converters.expressions import as_expression
+from converters.forward import Forward, Node
+from converters.naming import Names, kind, word
+from converters.native import Layer, Plan, layer_of
+from converters.text import IMPORTS, Definition, Unconvertible, free_names
+from t7compat.nested import type_name
+from t7compat.nn.shapes import zero_based
+from t7compat.nngraph import gModule
+
+_ATTRIBUTES = set(dir(torch.nn.Module())) | {"tie"}  # names that a layer in a module cannot have
+
+
+def as_network(layer: Layer) -> Layer:
+    """The layer as one that has a class of its own in a written file: a graph, or a Sequential."""
+    while layer.make.func is torch.nn.Sequential and len(layer.children) == 1:
+        if not isinstance(layer.children[0], Graph):
+            return layer
+        layer = layer.children[0]
+    if isinstance(layer, Graph) or layer.make.func is torch.nn.Sequential:
+        return layer
+    return Layer(functools.partial(torch.nn.Sequential), None, "", (layer,))
+
+
+@dataclass(eq=False, kw_only=True)
+class Graph(Layer):
+    """A layer that is a class of its own: `forward` is the text of that function.
+
+    The names of its children are those in the class.
+    """
+
+    is_class: ClassVar[bool] = True
+
+    nodes: tuple[Node, ...]
+    names: tuple[str, ...]
+    forward: str
+
+    def members(self) -> Iterable[tuple[str, Layer]]:
+        return zip(self.names, self.children, strict=True)
+
+    def changed(self, change: Callable[[Layer], Layer]) -> Layer:
+        nodes = [node._replace(layer=node.layer and change(node.layer)) for node in self.nodes]
+        return graph(nodes, self.origin, self.path)
+
+    def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
+        for node in self.nodes:
+            if node.layer is not None and not node.calls:  # stands in the text; a replay runs it alone
+                made[node.layer] = node.layer.make()
+        return super()._construct(made)
+
+
+def graph(nodes: Iterable[Node], origin: Any, path: str) -> Graph:
+    """The layer for a graph of nodes; the first one is its input, and the last one its output."""
+    nodes = tuple(nodes)
+    names = _names(nodes)
+    text = Forward(nodes, names).text()
+    imports = frozenset(name for name in free_names(text) if name in IMPORTS)
+    make = functools.partial(_class_of(text, tuple(names.values()), imports))
+    return Graph(make, origin, path, tuple(names), nodes=nodes, names=tuple(names.values()), forward=text)
+
+
+def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
+    """The names of the layers that a graph calls: what the user called their nodes, or what they are."""
+    names = Names(_ATTRIBUTES)
+    wanted: dict[Layer, str] = {}
+    for node in nodes:
+        if node.layer is not None and node.calls and node.layer not in names:
+            if label := word(node.label):
+                names.add(node.layer, label + "_" * (label in _ATTRIBUTES))
+                wanted.pop(node.layer, None)
+            else:
+                wanted[node.layer] = _kind_of(node.layer)
+    order = [node.layer for node in nodes if node.layer in names or node.layer in wanted]
+    names.number(wanted)
+    return {layer: names[layer] for layer in order if layer is not None}
+
+
+def _kind_of(layer: Layer) -> str:
+    cls = layer.make.func
+    if isinstance(layer, Graph):
+        return "graph"
+    return kind(type_name(layer.origin).rpartition(".")[2] if cls is emitted.Missing else cls.__name__)
+
+
+def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str]) -> Any:
+    """The class with this function `forward`, whose constructor is given the layers of these names."""
+    namespace: dict[str, Any] = {name: module for name, (module, _) in IMPORTS.items()}
+    exec(text, namespace)
+
+    def __init__(self: Any, *children: torch.nn.Module) -> None:
+        torch.nn.Module.__init__(self)
+        for name, child in zip(names, children, strict=True):
+            setattr(self, name, child)
+
+    content = {"__init__": __init__, "forward": namespace["forward"]}
+    return type("Graph", (torch.nn.Module,), content | {"definition": Definition("Graph", text, imports, ())})
+
+
+# ---- from the graph of a gModule
+
+
+@layer_of.register
+def _graph(module: gModule, plan: Plan, path: str) -> Layer:
+    """Follows the values as nngraph does: `mapindex` of a node has the positions of what comes from where."""
+    received: dict[int, dict[int, int]] = {id(module.innode.data): {1: 0}}
+    layers = iter(plan.children(module, path))
+    nodes = [Node()]
+    for place in module.forwardnodes:
+        data = place.data
+        if place.data is module.outnode.data:
+            continue
+        nodes.append(_node(data, received, layers, plan))
+        for child in place.children:
+            received.setdefault(id(child.data), {})[child.data.mapindex[data]] = len(nodes) - 1
+    nodes.append(Node(_in_order(received[id(module.outnode.data)])))
+    return graph(nodes, module, path)
+
+
+def _node(data: Any, received: Mapping[int, Mapping[int, int]], layers: Any, plan: Plan) -> Node:
+    sources = _in_order(received.get(id(data), {}))
+    label = None if data.annotations is None else data.annotations.name
+    label = label if isinstance(label, str) else ""
+    if data.selectindex is not None:
+        if len(sources) != 1:
+            raise Unconvertible("one of its nodes takes an entry of several inputs")
+        return Node(sources, None, zero_based(data.selectindex), label)
+    if data.module is None:
+        return Node(sources, None, None, label)
+    layer = next(layers)
+    found = None if id(layer.origin) in plan.written else as_expression(layer, len(sources))
+    if found is not None:
+        if found.make.args != ("x",):
+            plan.natives.append(found)
+        layer = found
+    return Node(sources, layer, None, label)
+
+
+def _in_order(received: Mapping[int, int]) -> tuple[int, ...]:
+    if not all(isinstance(position, int) for position in received):
+        raise Unconvertible("its nodes do not say in which order they take their inputs")
+    return tuple(received[position] for position in sorted(received))
