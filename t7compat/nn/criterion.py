@@ -146,9 +146,9 @@ class Criterion(Batching, LuaObject):
         if not named and asks_for_node(arguments):
             wrapper: Any = registry.lookup("nn.ModuleFromCriterion")
             return wrapper(self)(*arguments)
-        return self._run(*arguments, **named)
+        return self._called(*arguments, **named)
 
-    def _run(self, input: Any, target: Any = None) -> Any:
+    def _called(self, input: Any, target: Any = None) -> Any:
         self.output = self.forward(input, target)
         self.gradInput = self.backward(input, target)
         return self.output, self.gradInput

@@ -218,9 +218,9 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         With nodes of nngraph, one by one or in a table, or with nothing: a node that has this module.
         """
         asks = not named and asks_for_node(arguments)
-        return node_of(self, *arguments) if asks else self._run(*arguments, **named)
+        return node_of(self, *arguments) if asks else self._called(*arguments, **named)
 
-    def _run(self, input: Any, gradOutput: Any = None) -> Any:
+    def _called(self, input: Any, gradOutput: Any = None) -> Any:
         self.forward(input)
         if gradOutput is None:
             return self.output
