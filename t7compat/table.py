@@ -270,7 +270,9 @@ def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     if isinstance(value, Table | dict):
         return Table.from_items((key, map_leaves(function, v)) for key, v in value.items())
     if isinstance(value, list | tuple):
-        return Table(*[map_leaves(function, v) for v in value])
+        return Table(
+            *[function(v) if isinstance(v, torch.Tensor) else map_leaves(function, v) for v in value]
+        )
     return function(value)
 
 
@@ -294,7 +296,7 @@ def leaves(value: Any) -> list[Any]:
     if isinstance(value, Table | dict):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return [leaf for v in value for leaf in leaves(v)]
+        return [leaf for v in value for leaf in ((v,) if isinstance(v, torch.Tensor) else leaves(v))]
     return [value]
 
 

@@ -151,7 +151,7 @@ class Tape:
     def _places(self) -> dict[int, Tensor]:
         """All tensors of the graph that some module was given, by identity."""
         places: dict[int, Tensor] = {}
-        for value in (self.input, *(input for _, input in self.calls)):
+        for value in (self.input, *[input for _, input in self.calls]):
             for leaf in (value,) if isinstance(value, Tensor) else leaves(value):
                 if isinstance(leaf, Tensor) and leaf.requires_grad:
                     places[id(leaf)] = leaf
@@ -159,6 +159,9 @@ class Tape:
 
     def _set_gradients(self, gradients: dict[int, Tensor | None]) -> Any:
         """Give every module of the pass its gradInput; return the gradient of the input."""
+        for module, input in self.calls:
+            if module.ends_gradient:
+                gradients.update((id(place), module.gradInput) for place in (input, _origin(input)))
         result = self._found(gradients, self.input)
         own: dict[int, Any] = {}  # those of another type than their input: containers have them, too
         for module, input in self.calls:
@@ -173,22 +176,13 @@ class Tape:
     def _found(self, gradients: dict[int, Tensor | None], value: Any) -> Any:
         """The gradients of the tensors of a nested value; zeros where nothing depends on one."""
 
-        ends = {
-            id(place): module.gradInput
-            for module, input in self.calls
-            if module.ends_gradient
-            for place in (input, _origin(input))
-        }
-
         def gradient(leaf: Any) -> Any:
             found = gradients.get(id(leaf))
-            if found is None and isinstance(leaf, Tensor):
-                found = ends.get(id(leaf))
             if found is None and isinstance(leaf, Tensor):
                 found = gradients[id(leaf)] = torch.zeros_like(leaf, requires_grad=False)
             return found
 
-        return map_leaves(gradient, value)
+        return gradient(value) if isinstance(value, Tensor) else map_leaves(gradient, value)
 
     def _accumulate(
         self, gradients: tuple[Tensor | None, ...], scale: float, learningRate: float | None
