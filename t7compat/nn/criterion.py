@@ -11,7 +11,7 @@ from t7compat import registry
 from t7compat.errors import InputError
 from t7compat.nn.calls import asks_for_node
 from t7compat.nn.descent import Batching
-from t7compat.nn.gradients import same
+from t7compat.nn.gradients import same, slopes
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.shapes import FAULTS, describe, expect, expect_classes, expect_fit, refuse
 from t7compat.nn.tape import as_leaf
@@ -35,7 +35,7 @@ class Recorded(NamedTuple):
     def gradient(self) -> Any:
         """The gradient of the loss with respect to the input."""
         tensors = [leaf for leaf in leaves(self.input) if isinstance(leaf, Tensor) and leaf.requires_grad]
-        found = torch.autograd.grad(self.loss, tensors, retain_graph=True, allow_unused=True)
+        found = slopes([self.loss], [torch.ones_like(self.loss)], tensors)
         gradients = {id(leaf): gradient for leaf, gradient in zip(tensors, found, strict=True)}
         return map_leaves(lambda leaf: _gradient(gradients.get(id(leaf)), leaf), self.input)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from t7compat.nn.module import Module
 
 Tensor = torch.Tensor
+
+
+def slopes(
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """What torch.autograd.grad gives, the graph being kept; None where nothing depends on a target.
+
+    Without its checks of the seeds, which cost as much as a small layer: they have the shapes and types of
+    the outputs.
+    """
+    engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
+    found: tuple[Tensor | None, ...] = engine.run_backward(
+        tuple(outputs), tuple(seeds), True, False, tuple(targets), True, accumulate_grad=False
+    )
+    return found
 
 
 @functools.cache

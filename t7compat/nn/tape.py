@@ -22,7 +22,16 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nested import type_name
-from t7compat.nn.gradients import add_all, data_of, fitted, gradient_name, gradient_of, matched, of_type
+from t7compat.nn.gradients import (
+    add_all,
+    data_of,
+    fitted,
+    gradient_name,
+    gradient_of,
+    matched,
+    of_type,
+    slopes,
+)  # fmt: skip
 from t7compat.nn.opaque import Sweep, call_opaque
 from t7compat.nn.shapes import FAULTS, refuse
 from t7compat.table import leaves, map_leaves, to_tuples
@@ -135,7 +144,7 @@ class Tape:
             return (None,) * len(targets)
         outputs, seeds = zip(*pairs, strict=True)
         try:
-            return torch.autograd.grad(outputs, targets, seeds, retain_graph=True, allow_unused=True)
+            return slopes(outputs, seeds, targets)
         except FAULTS as error:
             refuse(error, gradOutput=gradOutput)
 
