@@ -13,7 +13,7 @@ from golden import cases, gradients, one_pass, parameters, same
 import t7compat
 from t7compat import Table, nn
 from t7compat.nested import walk
-from t7compat.table import map_leaves
+from t7compat.table import leaves, map_leaves
 from t7compat.tensortypes import whole_storage
 
 AREAS = ("nn", "rnn", "dpnn", "nngraph")
@@ -29,6 +29,19 @@ modules = over(one_pass)
 recurrents = over(lambda case: case.module is not None and case.rounds is not None)
 criterions = over(lambda case: case.criterion is not None and case.module is None)
 everything = over(lambda case: case.module is not None or case.criterion is not None)
+
+
+def takes_samples(module: Any, input: Any) -> bool:
+    """Whether the module says that it treats the samples of this input one by one."""
+    rows = leaves(input)
+    return (
+        isinstance(module, nn.Module)
+        and bool(module.row_dims)
+        and not [*module.children()]  # which decide, for a container
+        and not vars(module).get("stochastic_inference")
+        and all(isinstance(x, torch.Tensor) and x.dim() - 1 in module.row_dims for x in rows)
+        and len({len(x) for x in rows}) == 1
+    )
 
 
 def thing_of(data: Table) -> Any:
@@ -159,6 +172,19 @@ def to_cuda(value: Any) -> Any:
 
 def from_cuda(value: Any) -> Any:
     return map_leaves(lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, value)
+
+
+@over(lambda case: one_pass(case) and takes_samples(case.module, case.input))
+def test_samples_one_by_one(data: Table) -> None:
+    """What `row_dims` promises: steps of a sequence may be run as one batch."""
+    module = prepared(data)
+    module.evaluate()
+    whole, count = leaves(module.forward(data.input)), len(leaves(data.input)[0])
+    parts = [
+        leaves(module.forward(map_leaves(lambda x, i=i: x[i : i + 1], data.input))) for i in range(count)
+    ]
+    for output, *samples in zip(whole, *parts, strict=True):
+        same(torch.cat(samples), output, "output")
 
 
 # ---- recurrent modules

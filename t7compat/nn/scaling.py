@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -95,6 +96,11 @@ class Elementwise(Module, typename=""):
     def before_type(self) -> None:
         self.clearState()
 
+    @property
+    def row_dims(self) -> Collection[int]:  # type: ignore[override]
+        shape = getattr(self, *self.parameter_names).shape
+        return (1,) if len(shape) == 1 or shape[0] == 1 else ()
+
     def prepare(self, input: Any) -> None:
         expect(input, like=getattr(self, *self.parameter_names))
 
@@ -114,8 +120,8 @@ class CMul(Elementwise):
     w is expanded over the batch, or over its dimensions of size 1 if it has as many as the input.
     """
 
-    row_dims = (1,)
     parameter_names = ("weight",)
+    row_dims = Elementwise.row_dims
     scratch = ("_input", "_output", "_weight", "_gradWeight", "_expand", "_repeat", "_sum")
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
@@ -128,8 +134,8 @@ class CAdd(Elementwise):
     b is expanded over the batch, or over its dimensions of size 1 if it has as many as the input.
     """
 
-    row_dims = (1,)
     parameter_names = ("bias",)
+    row_dims = Elementwise.row_dims
     scratch = ("_gradBias", "_output", "_bias", "_expand", "_repeat")
 
     def compute(self, input: Tensor, bias: Tensor) -> Tensor:
