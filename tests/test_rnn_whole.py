@@ -180,7 +180,7 @@ def test_known_layers_run_whole(name: str) -> None:
     assert net.whole is not None
 
 
-class Doubled(nn.Linear, typename="test.Doubled"):
+class Centered(nn.Linear, typename="test.Centered"):
     """A layer of the user's that is no Linear."""
 
     def compute(self, input: Any, weight: Any, bias: Any) -> Any:
@@ -202,7 +202,7 @@ def changed(cell: Any) -> Any:
 @pytest.mark.parametrize(
     "module",
     [
-        Doubled(SIZE, SIZE),
+        Centered(SIZE, SIZE),
         Biased(SIZE, SIZE),
         changed(nn.FastLSTM(SIZE, SIZE)),
         changed(nn.GRU(SIZE, SIZE)),
