@@ -144,6 +144,16 @@ def _outer(states: Tensor, gradient: Tensor) -> Tensor:
     return states.flatten(0, 1).t() @ gradient.flatten(0, 1)
 
 
+def _of_weight(x: Tensor, h: Tensor, output: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of the weight for input and state, given that of the products of all steps."""
+    found = gradient.new_empty(x.shape[-1] + h.shape[-1], gradient.shape[-1])
+    of_input, of_state = found.split((x.shape[-1], h.shape[-1]))
+    torch.mm(x.flatten(0, 1).t(), gradient.flatten(0, 1), out=of_input)
+    torch.mm(output[:-1].flatten(0, 1).t(), gradient[1:].flatten(0, 1), out=of_state)
+    of_state.addmm_(h.t(), gradient[0])
+    return found
+
+
 def _shifted(start: Tensor, states: Tensor) -> Tensor:
     """The state before each step."""
     return torch.cat((start[None], states[:-1]))
@@ -212,7 +222,7 @@ class _LSTM(torch.autograd.Function):
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
             grad_c,
-            _outer(torch.cat((x, _shifted(h, output)), -1), gradient) if to_weight else None,
+            _of_weight(x, h, output, gradient) if to_weight else None,
             gradient.sum((0, 1)) if to_bias else None,
             _outer(hidden, heads) if to_project and heads is not None else None,
             None,
@@ -283,7 +293,7 @@ class _PeepholeLSTM(torch.autograd.Function):
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
             grad_c,
-            _outer(torch.cat((x, _shifted(h, output)), -1), gradient) if to_weight else None,
+            _of_weight(x, h, output, gradient) if to_weight else None,
             gradient.sum((0, 1)) if to_bias else None,
             holes,
             None,
