@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -52,6 +54,7 @@ class Round(NamedTuple):
     train: bool
     backward: str
     zeros: frozenset[tuple[int, int]]  # step and sample whose input is all zeros
+    updates: bool  # whether the parameters move then
     looks: bool  # whether the states are compared before the next round
 
 
@@ -63,6 +66,7 @@ ROUNDS = st.builds(
     train=st.sampled_from([True, True, False]),
     backward=st.sampled_from(["whole", "separate", "inputs", "none", "by hand", "twice"]),
     zeros=st.frozensets(st.tuples(st.integers(0, 3), st.integers(0, 1)), max_size=4),
+    updates=st.booleans(),
     looks=st.booleans(),
 )
 
@@ -163,6 +167,9 @@ def test_as_step_by_step(names: list[str], rounds: list[Round], remember: str) -
         with step_by_step():
             expected = played(stepwise, number, play)
             compare(found, expected, f"round {number}")
+        if play.updates:
+            whole.updateParameters(0.1)
+            stepwise.updateParameters(0.1)
         if play.looks:
             mine = states(whole, play.steps)
             with step_by_step():
@@ -199,10 +206,31 @@ def changed(cell: Any) -> Any:
     return cell
 
 
+def hooked(cell: Any) -> Any:
+    """The old idiom to leave a layer as it is in training."""
+    cell.o2g.accGradParameters = lambda *_: None
+    return cell
+
+
+def twice(module: Any) -> Any:
+    return nn.Sequential().add(module).add(module)
+
+
+def recurrent(transfer: Any) -> Any:
+    return nn.Recurrent(SIZE, nn.Linear(SIZE, SIZE), nn.Linear(SIZE, SIZE), transfer)
+
+
 @pytest.mark.parametrize(
     "module",
     [
         Centered(SIZE, SIZE),
+        hooked(nn.FastLSTM(SIZE, SIZE)),
+        twice(nn.Tanh()),
+        twice(nn.Dropout(0.5)),
+        recurrent(nn.Sequential().add(nn.Tanh())),
+        recurrent(nn.Dropout(0.5)),
+        recurrent(nn.Mul()),
+        nn.CMul(2, SIZE),
         Biased(SIZE, SIZE),
         changed(nn.FastLSTM(SIZE, SIZE)),
         changed(nn.GRU(SIZE, SIZE)),
@@ -253,6 +281,79 @@ def test_random_numbers_are_drawn_in_turn(names: list[str]) -> None:
     assert net.whole is not None
     with step_by_step():
         compare(found, outputs(), "noise")
+
+
+def trained(net: Any, change: Any) -> list[Any]:
+    """What follows when something is changed between a forward and its backward."""
+    random = torch.Generator().manual_seed(4)
+    x, gradient = torch.randn(2, 5, 2, SIZE, dtype=torch.float64, generator=random)
+    steps = Table(*x.clone().unbind())
+    output = net.forward(steps)
+    change(net, steps, output)
+    return [net.backward(steps, Table(*gradient)), net.parameters()]
+
+
+CHANGES = {
+    "parameters": lambda net, *_: [parameter.mul_(2) for parameter in net.parameters()[0]],
+    "input": lambda net, steps, _: [step.mul_(2) for step in steps],
+}
+
+
+@pytest.mark.parametrize("names", [["linear", "LSTM"], ["FastLSTM", "linear"], ["GRU"], ["Recurrent"]])
+@pytest.mark.parametrize("change", ["parameters", "input"])
+def test_changes_before_backward_count(change: str, names: list[str]) -> None:
+    found = trained(network(names), CHANGES[change])
+    with step_by_step():
+        compare(found, trained(network(names), CHANGES[change]), change)
+
+
+def test_what_is_returned_belongs_to_the_caller() -> None:
+    x = torch.randn(4, 2, SIZE, dtype=torch.float64)
+    for names in (["LSTM"], ["stabilizer"]):
+        net, given = network(names).remember("both"), x.clone()
+        net.forward(given).zero_()
+        assert torch.equal(given, x)
+        with step_by_step():
+            other = network(names).remember("both")
+            other.forward(x)
+            compare(other.forward(x), net.forward(x), "second forward")
+
+
+def test_no_number_goes_over_a_mask() -> None:
+    x = torch.randn(5, 2, SIZE, dtype=torch.float64)
+    x[1, 0, 1], x[2] = torch.nan, 0
+    for name in ("masked FastLSTM", "masked LSTM", "masked GRU"):
+        assert not network([name]).forward(x)[3:].isnan().any()
+
+
+@pytest.mark.parametrize("name", ["FastLSTM", "LSTM", "GRU", "Recurrent"])
+def test_networks_are_freed(name: str) -> None:
+    net = network([name])
+    x = torch.randn(4, 2, SIZE, dtype=torch.float64)
+    net.backward(x, net.forward(x))
+    module = weakref.ref(net.module)
+    del net
+    gc.collect()
+    assert module() is None
+
+
+def test_memory_does_not_grow_with_remember() -> None:
+    net = network(["LSTM"]).remember("both")
+    x = torch.randn(4, 2, SIZE, dtype=torch.float64)
+    for _ in range(4):
+        net.backward(x, net.forward(x))
+    tables = [vars(net.module)[name] for name in ("outputs", "cells", "gradCells", "gradOutputs")]
+    assert max(len(list(table.keys())) for table in tables) <= 2 * len(x)
+
+
+def test_wrong_states_and_gradients_are_named() -> None:
+    net = network(["LSTM"]).remember("both")
+    x = torch.randn(4, 2, SIZE, dtype=torch.float64)
+    net.forward(x)
+    with pytest.raises(InputError, match=r"in step 4 of .*gradOutput: expected .*2x3, got .*2x7"):
+        net.backward(x, torch.zeros(4, 2, 7, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"in step 1 of nn\.Sequencer"):
+        net.forward(torch.zeros(4, 5, SIZE, dtype=torch.float64))
 
 
 def encoder_and_decoder() -> tuple[Any, Any]:

@@ -22,7 +22,6 @@ Tensor = torch.Tensor
 class Add(Module):
     """y = x + b, with one b for each element of a sample, or (`scalar`) one for all.  Same shape out."""
 
-    row_dims = (1,)
     parameter_names = ("bias",)
     scalar: bool | None = None
 
@@ -39,6 +38,10 @@ class Add(Module):
         if input.shape == bias.shape:
             return input + bias
         return like(input.flatten(1) + bias.flatten(), input)
+
+    @property
+    def row_dims(self) -> Collection[int]:  # type: ignore[override]
+        return (1,) if self.bias.dim() == 1 else ()
 
     def prepare(self, input: Any) -> None:
         expect(input, like=self.bias)

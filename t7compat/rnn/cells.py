@@ -6,7 +6,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +32,7 @@ from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
 from t7compat.nn.wrappers import MapTable
 from t7compat.rnn import fused
 from t7compat.rnn.gated import Gated, beside, chain, dropout, each, gate_products
-from t7compat.rnn.hidden import later
+from t7compat.rnn.hidden import on_demand
 from t7compat.rnn.misc import SAdd
 from t7compat.table import Table
 
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
     from t7compat.rnn.whole import Run, Whole
 
 Tensor = torch.Tensor
+
+
+def cells_of(states: fused.States) -> Any:
+    """The cells of all steps, or a function that gives them."""
+    return (lambda: states()[:1]) if callable(states) else states[:1]
 
 
 class LSTM(Gated):
@@ -56,7 +61,7 @@ class LSTM(Gated):
     one.  Graves et al., 2013.
     """
 
-    cells, gradCells = later("cells"), later("gradCells")
+    cells, gradCells = on_demand("cells"), on_demand("gradCells")
     states = (*Gated.states, ("cells", "gradCells", "userPrevCell", "userNextGradCell"))
     userPrevCell: Tensor | None = None
     userNextGradCell: Tensor | None = None
@@ -128,7 +133,7 @@ class LSTM(Gated):
         self.cell = vars(self)["cells"][self.step - 1]
         return output
 
-    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
         h, c = state
         layers = self.leaves(whole)
         peepholes = {}
@@ -142,8 +147,8 @@ class LSTM(Gated):
         gates = {name: gate(name, name != "g" and self.cell2gate) for name in "figo"}
         rows, offsets = (torch.cat([gates[name][part] for name in "ifog"]) for part in (0, 1))
         holes = torch.stack([peepholes[name] for name in "ifo"]) if peepholes else None
-        output, last, _ = fused.lstm(x, h, c, rows.t(), offsets, holes, mask=self.mask(x))
-        return output, last
+        output, last, states = fused.lstm(x, h, c, rows.t(), offsets, holes, mask=self.mask(x))
+        return output, [last], cells_of(states)
 
     def take_whole(self, whole: Whole, run: Run) -> None:
         super().take_whole(whole, run)
@@ -202,11 +207,11 @@ class FastLSTM(LSTM):
             each(output, SelectTable(1)),
         )
 
-    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
         h, c = state
         (of_input, bias), (of_state, *_) = self.leaves(whole)
-        output, last, _ = fused.fast_lstm(x, h, c, of_input, of_state, bias, self.mask(x))
-        return output, last
+        output, last, states = fused.fast_lstm(x, h, c, of_input, of_state, bias, self.mask(x))
+        return output, [last], cells_of(states)
 
 
 class GRU(Gated):
@@ -249,12 +254,12 @@ class GRU(Gated):
             chain(each(new, kept), CAddTable()),
         )
 
-    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
         (h,) = state
         (rz_x, bias_rz), (rz_h, *_), (g_x, bias_g), (g_h, *_) = self.leaves(whole)
         rows = torch.cat((torch.cat((rz_x, rz_h), 1), torch.cat((g_x, g_h), 1)))
         output, _ = fused.gru(x, h, rows.t(), torch.cat((bias_rz, bias_g)), self.mask(x))
-        return (output,)
+        return output, (), ()
 
     def migrate(self, params: Table) -> None:
         """Take over the parameters of a GRU without dropout (p = 0) into this one with dropout."""

@@ -13,7 +13,7 @@ from t7compat.nn.gradients import same
 from t7compat.nn.shapes import describe, expect, flattened
 from t7compat.rnn.masking import is_number, rows, zero_rows
 from t7compat.rnn.sequencer import matched, steps_of
-from t7compat.rnn.whole import joined
+from t7compat.rnn.whole import joined, versions
 from t7compat.table import Table, map_leaves, to_tuples
 
 Tensor = torch.Tensor
@@ -50,7 +50,8 @@ class AbstractSequencerCriterion(Criterion):
 
     def updateOutput(self, input: Any, target: Any = None) -> Any:
         steps = self.steps(input, target)
-        self.recorded, self.given = self._as_one(input, target, steps), (input, target)
+        self.recorded = self._as_one(input, target, steps)
+        self.given = input, target, versions((input, target))
         if self.recorded is not None:
             self.output = self.recorded.loss.item()
         else:
@@ -60,7 +61,10 @@ class AbstractSequencerCriterion(Criterion):
 
     def updateGradInput(self, input: Any, target: Any = None) -> Any:
         steps = self.steps(input, target)
-        if self.recorded is not None and same(self.given, (input, target)):
+        if self.recorded is not None and not self._is_recorded(input, target):
+            with torch.enable_grad():
+                self.updateOutput(input, target)
+        if self.recorded is not None:
             gradient = self.recorded.gradient().unflatten(0, (len(steps), -1))
             self.gradInput = gradient if isinstance(input, Tensor) else Table(*gradient.unbind())
             return self.gradInput
@@ -70,10 +74,19 @@ class AbstractSequencerCriterion(Criterion):
         self.gradInput = torch.stack(gradients) if isinstance(input, Tensor) else Table(*gradients)
         return self.gradInput
 
+    def _is_recorded(self, input: Any, target: Any) -> bool:
+        """Whether the recorded loss is that of these tensors, which have not changed since."""
+        return (
+            self.recorded is not None
+            and self.recorded.loss.requires_grad
+            and same(self.given, (input, target, versions((input, target))))
+        )
+
     def _as_one(self, input: Any, target: Any, steps: list[tuple[int, Any, Any]]) -> Recorded | None:
         """The loss of all steps as that of one batch of all their samples; None where it is not."""
         criterion = self.criterion
-        if "adds_samples" not in vars(type(criterion)) or not PROTOCOL.isdisjoint(vars(criterion)):
+        says_so = "adds_samples" in vars(type(criterion)) and PROTOCOL.isdisjoint(vars(criterion))
+        if not steps or not says_so:
             return None
         _, inputs, targets = zip(*steps, strict=True)
         x, y = joined(input, inputs, True), joined(target if self.has_targets else None, targets, True)

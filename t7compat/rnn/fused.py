@@ -181,24 +181,26 @@ class _LSTM(torch.autograd.Function):
             if masked is not None:
                 products.masked_fill_(masked, 0)
             torch.mul(f, c, out=cell_after).addcmul_(i, g)
+            if masked is not None:
+                cell_after.masked_fill_(masked, 0)
             torch.tanh(cell_after, out=hidden_after).mul_(o)
             if project is not None:
                 torch.mm(hidden_after, project, out=h_after)
             h, c = h_after, cell_after
-        ctx.save_for_backward(x, *start, weight, project, output, hidden, cell, gates)
+        ctx.save_for_backward(x, *start, weight, project, output, hidden, cell, gates, mask)
         ctx.mark_non_differentiable(cell, gates)
         ctx.set_materialize_grads(False)
         return output, cell[-1].clone(), cell, gates
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
-        x, h, c, weight, project, output, hidden, cell, gates = ctx.saved_tensors
+        x, h, c, weight, project, output, hidden, cell, gates, mask = ctx.saved_tensors
         inputs = x.shape[-1]
         feedback = weight[inputs:].t()
         size = c.shape[-1]
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
-        gradient, of_cell = _slopes(gates, cell, c)
+        gradient, of_cell = _slopes(gates, cell, c, mask)
         of_o, of_g = gradient.chunk(4, -1)[2:]
         of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
         heads = torch.empty_like(output) if project is not None else None
@@ -250,24 +252,26 @@ class _PeepholeLSTM(torch.autograd.Function):
             if masked is not None:
                 products.masked_fill_(masked, 0)
             torch.mul(f, c, out=cell_after).addcmul_(i, g)
+            if masked is not None:
+                cell_after.masked_fill_(masked, 0)
             o.addcmul_(cell_after, to_o).sigmoid_()
             if masked is not None:
                 o.masked_fill_(masked, 0)
             torch.tanh(cell_after, out=h_after).mul_(o)
             h, c = h_after, cell_after
-        ctx.save_for_backward(x, *start, weight, peepholes, output, cell, gates)
+        ctx.save_for_backward(x, *start, weight, peepholes, output, cell, gates, mask)
         ctx.mark_non_differentiable(cell, gates)
         ctx.set_materialize_grads(False)
         return output, cell[-1].clone(), cell, gates
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
-        x, h, c, weight, peepholes, output, cell, gates = ctx.saved_tensors
+        x, h, c, weight, peepholes, output, cell, gates, mask = ctx.saved_tensors
         inputs, size = x.shape[-1], c.shape[-1]
         feedback = weight[inputs:].t()
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
-        gradient, of_cell = _slopes(gates, cell, c)
+        gradient, of_cell = _slopes(gates, cell, c, mask)
         of_o, of_g = gradient.chunk(4, -1)[2:]
         of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
         forget = gates[..., size : 2 * size]
@@ -300,7 +304,7 @@ class _PeepholeLSTM(torch.autograd.Function):
         )
 
 
-def _slopes(gates: Tensor, cell: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(gates: Tensor, cell: Tensor, c: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The derivatives of each step of an LSTM alone.
 
     Those of the cell (for o: of the output) with respect to the sums in the gates, and of the output with
@@ -315,6 +319,8 @@ def _slopes(gates: Tensor, cell: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     of_f.mul_(_shifted(c, cell))
     of_o.mul_(squashed)
     torch.addcmul(i, i * g, g, value=-1, out=of_g)
+    if mask is not None:
+        gradient.masked_fill_(mask, 0)
     return gradient, torch.addcmul(o, o * squashed, squashed, value=-1)
 
 
@@ -337,6 +343,8 @@ class _GRU(torch.autograd.Function):
             if masked is not None:
                 products.masked_fill_(masked, 0)
             h = torch.lerp(g, h, z, out=after)
+            if masked is not None:
+                h.masked_fill_(masked, 0)
         ctx.save_for_backward(x, start, weight, output, gates, mask)
         ctx.mark_non_differentiable(gates)
         return output, gates
@@ -356,7 +364,7 @@ class _GRU(torch.autograd.Function):
         torch.addcmul(z, z, z, value=-1, out=of_z).mul_(before - g)
         torch.mul(1 - g * g, 1 - z, out=of_g)
         if mask is not None:
-            of_g.masked_fill_(mask, 0)
+            gradient.masked_fill_(mask, 0)
 
         steps = list(zip(gradient[..., : 2 * size], of_r, of_z, of_g, r, z, strict=True))
         grad_h = grad_output[-1]

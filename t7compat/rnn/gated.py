@@ -14,6 +14,7 @@ from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
 from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import expect
+from t7compat.nn.stepping import PROTOCOL
 from t7compat.nn.stochastic import Dropout
 from t7compat.nn.tables import JoinTable
 from t7compat.rnn.hidden import Cell
@@ -89,6 +90,7 @@ class Gated(Cell, typename=""):
         """The network of one step, and whether the MaskZero that `maskZero(1)` puts around it is there."""
         module = self.recurrentModule
         is_masked = type(module) is MaskZero and module.nInputDim == 1 and not module.v2
+        is_masked = is_masked and vars(module).keys().isdisjoint(PROTOCOL)
         return (module.modules[1], True) if is_masked else (module, False)
 
     def inner_parts(self) -> list[Any] | None:

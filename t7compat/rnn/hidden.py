@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 
 
-def later(name: str) -> Any:
-    """A field that may have to wait for a run step by step, see `AbstractRecurrent.step_through`."""
+def on_demand(name: str) -> Any:
+    """A field of a Cell that is not filled right after a run of a whole sequence, see `Cell.settle`."""
 
-    def get(self: AbstractRecurrent) -> Any:
-        self.step_through()
+    def get(self: Cell) -> Any:
+        self.settle(name)
         return vars(self).get(name)
 
-    def set(self: AbstractRecurrent, value: Any) -> None:
+    def set(self: Cell, value: Any) -> None:
         vars(self)[name] = value
 
     return property(get, set)
@@ -43,7 +45,7 @@ class Cell(AbstractRecurrent, typename=""):
     states: tuple[tuple[str, str, str, str], ...] = (
         ("outputs", "gradOutputs", "userPrevOutput", "userNextGradOutput"),
     )
-    gradOutputs = later("gradOutputs")
+    gradOutputs = on_demand("gradOutputs")
     zeroTensor: Any = None
     userPrevOutput: Any = None
     userNextGradOutput: Any = None
@@ -92,9 +94,9 @@ class Cell(AbstractRecurrent, typename=""):
             vars(self)[kept][step] = value
 
     def _kept(self, name: str, step: int) -> Any:
-        """What a field holds for a step, if need be after a run step by step."""
+        """What a field holds for a step."""
         if vars(self)[name][step] is None:
-            self.step_through()
+            self.settle(name)
         return vars(self)[name][step]
 
     def _later(self, step: int) -> list[Any]:
@@ -144,25 +146,27 @@ class Cell(AbstractRecurrent, typename=""):
 
     # ---- whole sequences
 
-    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of all steps, and the other parts of the state after the last one.
+    def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
+        """The outputs of all steps, the other parts of the state after the last one, and for all steps.
 
-        x and the outputs are (time, batch, ...), the parts of the state (batch, ...).
+        x and the outputs are (time, batch, ...), the parts of the state (batch, ...).  The last of the three
+        may be a function that gives it.
         """
         raise NotImplementedError
 
     def run_whole(self, whole: Whole, input: Any) -> Any:
-        before = self.state_after(self.step - 1, whole.step(input, 0).data)
-        state = [as_leaf(part) for part in before]
+        state = [as_leaf(part) for part in self.state_after(self.step - 1, whole.step(input, 0).data)]
         x = whole.timed(input)
-        size = (x.shape[1], self.outputSize)
-        output, *ends = self.unroll(whole, x, *[part.view(size) for part in state])
+        size = (*([] if whole.batch is None else [whole.batch]), self.outputSize)
+        for part in state:
+            expect_same(part, size, x)
+        output, ends, states = self.unroll(whole, x, *[part.view(x.shape[1], -1) for part in state])
         if whole.is_recorded:
-            last = self.step + whole.length - 1
-            output = continued(lambda: self._later(last), 0, output, *ends)
+            cell, last = weakref.ref(self), self.step + whole.length - 1  # the graph must not hold the cell
+            output = continued(lambda: cell()._later(last), 0, output, *ends)  # type: ignore[union-attr]
         if whole.batch is None:
             ends = [end[0] for end in ends]
-        return whole.note(self, (input, *state), output.flatten(0, 1), *ends)
+        return whole.note(self, (input, *state), output.flatten(0, 1), ends, states)
 
     def take_whole(self, whole: Whole, run: Run) -> None:
         super().take_whole(whole, run)
@@ -170,6 +174,23 @@ class Cell(AbstractRecurrent, typename=""):
             for step in range(run.start, self.step - 1):
                 vars(self)[kept][step] = None
             vars(self)[kept][self.step - 1] = end.data
+        if not callable(run.states):
+            self._take_states(whole, run.start, run.states)
+
+    def settle(self, name: str) -> None:
+        """Fill a field for the steps of the last sequence, if that has been left for later."""
+        whole = self.whole
+        if whole is not None and name in [kept for kept, *_ in self.states]:
+            run = whole.run_of(self)
+            self._take_states(whole, run.start, run.states() if callable(run.states) else run.states)
+        else:
+            self.step_through()
+
+    def _take_states(self, whole: Whole, start: int, states: tuple[Tensor, ...]) -> None:
+        for (kept, *_), part in zip(self.states[1:], states, strict=True):
+            for step, value in enumerate((part[:, 0] if whole.batch is None else part).detach(), start):
+                if step < start + whole.length - 1:
+                    vars(self)[kept][step] = value
 
     def take_back(self, whole: Whole, run: Run, gradInput: Any) -> None:
         super().take_back(whole, run, gradInput)
@@ -198,6 +219,12 @@ class Cell(AbstractRecurrent, typename=""):
         gradInput, *before = gradients
         self.set_gradient_after(step - 1, before)
         return gradInput
+
+
+def expect_same(part: Any, size: tuple[int, ...], x: Tensor) -> None:
+    """Raise InputError unless a part of the state is of a size, and of the type of the input."""
+    if not isinstance(part, Tensor) or part.shape != size or part.dtype != x.dtype:
+        raise InputError(f"expected a state of size {'x'.join(map(str, size))}, got {describe(part)}")
 
 
 def _first(*values: Any) -> Any:

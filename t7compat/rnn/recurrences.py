@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
 from t7compat.errors import InputError
-from t7compat.nn.containers import Decorator, ParallelTable, Sequential
+from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
 from t7compat.nn.linear import Linear, LinearNoBias
 from t7compat.nn.module import Module
+from t7compat.nn.opaque import Sweep
 from t7compat.nn.scaling import Add
 from t7compat.nn.shapes import expect, with_gradient
+from t7compat.nn.stepping import ANY_DIMS, PROTOCOL
 from t7compat.nn.tables import CAddTable
 from t7compat.nn.tape import as_leaf
 from t7compat.nn.transfer import Sigmoid
 from t7compat.rnn.fused import continued
-from t7compat.rnn.hidden import Cell, added
+from t7compat.rnn.hidden import Cell, added, expect_same
 from t7compat.rnn.misc import CopyGrad
 from t7compat.rnn.recurrent import AbstractRecurrent
-from t7compat.rnn.whole import NotWhole
+from t7compat.rnn.whole import NotWhole, structure
 from t7compat.t7file.objects import LongStorage, Storage
 from t7compat.table import Table, leaves
 from t7compat.tensortypes import new_tensor
@@ -127,21 +130,26 @@ class Recurrent(AbstractRecurrent):
     # ---- whole sequences, where the feedback is a Linear
 
     def inner_parts(self) -> list[Any] | None:
-        first, others = self.initialModule.modules, self.recurrentModule.modules
-        if type(self) is not Recurrent or [len(first), len(others)] != [3, 3]:
+        first, others = [*self.initialModule.modules], [*self.recurrentModule.modules]
+        products = [*others[0].children()] if others else []
+        kinds = [type(module) for module in (*first[1:2], *others[:2], *products[1:])]
+        if (
+            type(self) is not Recurrent
+            or [len(first), len(others), len(products)] != [3, 3, 2]
+            or kinds not in ([Add, ParallelTable, CAddTable, kind] for kind in (Linear, LinearNoBias))
+            or first[1] is not self.startModule
+            or structure(first[0]) != structure(products[0])
+            or structure(first[2]) != structure(others[2])
+            or others[2].row_dims is not ANY_DIMS
+            or others[2].parameter_names
+            or isinstance(others[2], Container)
+        ):
             return None
-        products, merge, transfer = others
-        inputs, feedback = products.modules
-        known = (
-            type(self.initialModule) is type(self.recurrentModule) is Sequential
-            and type(products) is ParallelTable
-            and (type(merge), type(self.startModule)) == (CAddTable, Add)
-            and type(feedback) in (Linear, LinearNoBias)
-            and 0 in transfer.row_dims
-            and first[2] is self.startModule
-            and [type(module) for module in first] == [type(inputs), Add, type(transfer)]
-        )
-        return inputs.whole_parts() if known else None
+        own = self.initialModule, first[1], self.recurrentModule, *others, products[1]
+        if any(not vars(module).keys().isdisjoint(PROTOCOL) for module in own):
+            return None
+        inputs: list[Any] | None = products[0].whole_parts()
+        return inputs
 
     def run_whole(self, whole: Whole, input: Any) -> Any:
         products, _, transfer = self.recurrentModule.modules
@@ -150,24 +158,31 @@ class Recurrent(AbstractRecurrent):
         bias = whole.leaf(feedback, "bias")
         steps = whole.timed(whole.call(layer, input, False)).unbind()
         before = [] if self.step == 1 else [as_leaf(self.outputs[self.step - 1])]
+        for part in before:
+            expect_same(part, tuple(steps[0].shape) if whole.batch else tuple(steps[0].shape[1:]), steps[0])
         if before:
             outputs = [before[0].view_as(steps[0])]
         else:
-            offset = whole.leaf(self.startModule, "bias")
+            offset: Any = whole.leaf(self.startModule, "bias")
+            expect(steps[0], 2, size=offset.numel())
             outputs = [transfer.compute(self.startModule.compute(steps[0], offset))]
         for step in steps[len(before) == 0 :]:
             outputs.append(transfer.compute(step + F.linear(outputs[-1], weight, bias)))
         output = torch.stack(outputs[len(before) :])
-        sweep, kept = whole.sweep, [None]
+        if whole.is_recorded:
+            output = continued(self._later_by(whole.sweep), 0, output)
+        return whole.note(self, (input, *before), output.flatten(0, 1))
+
+    def _later_by(self, sweep: Sweep) -> Any:
+        """Gives the gradient that comes from a later sequence: that of the last backward of inputs."""
+        found, this = [None], weakref.ref(self)  # the graph must not hold the module
 
         def later() -> list[Any]:
             if sweep.inputs:  # accGradParameters after updateGradInput is part of the same backward
-                kept[0] = self.gradPrevOutput
-            return kept
+                found[0] = this().gradPrevOutput  # type: ignore[union-attr]
+            return found
 
-        if whole.is_recorded:
-            output = continued(later, 0, output)
-        return whole.note(self, (input, *before), output.flatten(0, 1))
+        return later
 
     def take_back(self, whole: Whole, run: Run, gradInput: Any) -> None:
         super().take_back(whole, run, gradInput)

@@ -158,8 +158,7 @@ class AbstractRecurrent(Container):
 
     def take_whole(self, whole: Whole, run: Run) -> None:
         """Set the fields for the steps of a sequence that was run as a whole."""
-        if self.train is not False:
-            self._let_go(run.start - 2)
+        self._let_go(run.start - 2)
         for self.step, output in enumerate(whole.steps(run.output), run.start):
             self.outputs[self.step] = output
         self.whole = whole
@@ -182,7 +181,8 @@ class AbstractRecurrent(Container):
 
     def _let_go(self, start: int) -> None:
         """Forget the steps before `start`."""
-        for table in (self.outputs, self.gradInputs, self.tapes):
+        names = ("outputs", "gradInputs", "gradOutputs", "_gradOutputs", "cells", "gradCells")
+        for table in (self.tapes, *[vars(self).get(name) or {} for name in names]):
             for step in [step for step in table.keys() if step < start]:  # noqa: SIM118
                 del table[step]
 
@@ -210,7 +210,7 @@ class AbstractRecurrent(Container):
             if "cells" in vars(self):
                 self.cells, self.gradCells = Table(), Table()
             self._drop_passes()
-        self.step = 1
+        self.step, self.whole = 1, None
         return self
 
     def maxBPTTstep(self, rho: int) -> None:

@@ -101,6 +101,9 @@ class Sequencer(AbstractSequencer):
             outputs = [self._step(t, self.module.updateOutput, step) for t, step in enumerate(steps, 1)]
         self.output = self.tableoutput = Table(*outputs)
         if isinstance(input, Tensor):
+            if not isinstance(outputs[0], Tensor):
+                wanted = "a module with tensors as output, since the input is one"
+                raise InputError(f"{self.__typename__}: expected {wanted}, got {describe(outputs[0])}")
             self.output = self.whole.sequence(self.whole.output) if self.whole else torch.stack(outputs)
         return self.output
 

@@ -2,9 +2,10 @@
 
 A sequence is run as one batch, which has the samples of the first step, then those of the second one, and so
 on.  Layers that treat samples one by one (`row_dims`) need not know; recurrent modules have a form for it of
-their own, `run_whole`.  The fields of the modules are then those that a run step by step would have left.
-What only such a run can tell (`gradCells`, a tape for each step) waits until somebody asks for it: then the
-sequence is run again, step by step.
+their own, `run_whole`.  Afterwards they have outputs, states and gradInputs as after a run step by step.
+What only such a run can tell (`gradCells`, `gradOutputs`, a tape for each step) waits until somebody asks for
+it: then the sequence is run again, step by step.  There are no clones for the steps (`sharedClones`), and the
+modules inside of a cell have no outputs.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from typing import Any, NamedTuple
 import torch
 
 from t7compat import mersenne
-from t7compat.errors import InputError
 from t7compat.nn.gradients import tensors
 from t7compat.nn.module import Module
+from t7compat.nn.shapes import FAULTS
+from t7compat.nn.stepping import PROTOCOL
 from t7compat.nn.stochastic import Dropout
+from t7compat.nn.tables import JoinTable
 from t7compat.nn.tape import Tape
 from t7compat.rnn.recurrent import AbstractRecurrent
-from t7compat.table import map_leaves, to_tuples
+from t7compat.table import leaves, map_leaves, to_tuples
 
 Tensor = torch.Tensor
 PLAIN = {bool, int, float, str}
 
 
-class NotWhole(Exception):
+class NotWhole(RuntimeError):
     """Raised during a forward that has to go step by step."""
 
 
@@ -39,29 +42,41 @@ class Run(NamedTuple):
     input: Any  # of all steps, then the parts of the state before them, if it has any
     output: Any
     ends: tuple[Tensor, ...]  # the other parts of the state after the last step
+    states: Any  # these parts for all steps, or a function that gives them
 
 
 class Whole(Tape):
     """The graph of a sequence; its values are batches of the samples of all steps."""
 
-    __slots__ = ("batch", "generator", "gradOutput", "gradient", "length", "noises", "runs")
+    __slots__ = (
+        "batch", "generator", "given", "gradOutput", "gradient", "kept", "length", "noises", "rows", "runs",
+        "versions",
+    )  # fmt: skip
 
     def __init__(
-        self, module: AbstractRecurrent, input: Any, length: int, batch: int | None, dropouts: list[Dropout]
+        self,
+        module: AbstractRecurrent,
+        input: Any,
+        steps: list[Any],
+        batch: int | None,
+        dropouts: list[Dropout],
     ) -> None:
         """`batch` is the number of samples of a step; None if a step is a sample without a batch."""
-        self.length, self.batch = length, batch
+        self.length, self.batch = len(steps), batch
+        self.given, self.versions = tensors(steps), versions(steps)
         self.runs: list[Run] = []
         self.gradOutput: list[Any] | None = None  # of the last backward
+        self.rows: Any = None  # the same as one batch
         self.gradient: Any = None  # that of the input
         self.generator = mersenne.getRNGState() if dropouts else None
         try:
             self.noises = self._noises(dropouts) if len(dropouts) > 1 else {}
             super().__init__(module, input)
-        except (NotWhole, InputError):
+        except FAULTS as error:
             if self.generator is not None:
                 mersenne.setRNGState(self.generator)
-            raise
+            raise NotWhole from error
+        self.kept = [leaf.detach().clone() for *_, leaf in self.parameters] if self.is_recorded else []
         for dropout in dropouts:
             dropout.noise = self.step(dropout.noise, -1).clone()
         for run in self.runs:
@@ -95,6 +110,8 @@ class Whole(Tape):
             return module.run_whole(self, input)
         if any(x.dim() - 1 not in module.row_dims for x in tensors(input)):
             raise NotWhole
+        if self.batch is None and isinstance(module, JoinTable) and module.nInputDims is None:
+            raise NotWhole  # the dimensions of a sample are not those of a batch
         if id(module) in self.noises:
             return self._drop(module, input)
         return super().call(module, input, as_opaque)
@@ -111,11 +128,22 @@ class Whole(Tape):
         module.output = map_leaves(lambda x: self.step(x.data, -1) if isinstance(x, Tensor) else x, output)
         return output
 
-    def note(self, module: AbstractRecurrent, input: Any, output: Any, *ends: Tensor) -> Any:
-        """What `record` is for other modules."""
+    def note(
+        self,
+        module: AbstractRecurrent,
+        input: Any,
+        output: Any,
+        ends: Sequence[Tensor] = (),
+        states: Any = (),
+    ) -> Any:
+        """Note the `Run` of a recurrent module; the other modules have `record`."""
         self.calls.append((module, input))
-        self.runs.append(Run(module, module.step, input, output, ends))
+        self.runs.append(Run(module, module.step, input, output, tuple(ends), states))
         return output
+
+    def run_of(self, module: AbstractRecurrent) -> Run:
+        """What a module did for the sequence."""
+        return next(run for run in self.runs if run.module is module)
 
     # ---- batches of all steps
 
@@ -126,8 +154,8 @@ class Whole(Tape):
         return [root.module.outputs[t] for t in range(root.start, root.start + self.length)]
 
     def sequence(self, rows: Tensor) -> Tensor:
-        """(time * batch, ...) -> (time, batch, ...), if steps have a batch; outside of the graph"""
-        return rows.data if self.batch is None else self.timed(rows.data)
+        """A copy, (time * batch, ...) -> (time, batch, ...) if steps have a batch."""
+        return (rows.detach() if self.batch is None else self.timed(rows.detach())).clone()
 
     def timed(self, rows: Tensor) -> Tensor:
         """(time * batch, ...) -> (time, batch, ...)"""
@@ -156,22 +184,40 @@ class Whole(Tape):
         `sweep` are the options of `Tape.backward`; a backward of inputs leaves `gradInputs` and `gradient`.
         """
         root, counters, inputs = self.runs[-1], _counters(**sweep), sweep.get("inputs", True)
-        is_next = (
-            root.module.whole is self
-            and root.module.step == root.start + self.length
-            and all(getattr(root.module, counter) is None for counter in counters)
-            and (inputs or root.module.updateGradInputStep is not None)
-        )
-        rows = joined(gradOutput, steps, self.batch is not None) if self.is_recorded and is_next else None
-        if rows is None:
+        if (
+            not self.is_recorded
+            or root.module.whole is not self
+            or root.module.step != root.start + self.length
+            or any(getattr(root.module, counter) is not None for counter in counters)
+            or (not inputs and self.rows is None)
+            or [_form(step) for step in steps] != [_form(step) for step in self.outputs]
+            or self.has_other_parameters()
+        ):
             return False
-        self.gradient = self.backward(rows, **sweep)
+        if inputs:
+            self.rows, self.gradOutput = joined(gradOutput, steps, self.batch is not None), steps
+        if self.rows is None:
+            return False
+        self.take_changes()
+        self.gradient = self.backward(self.rows, **sweep)
         for run in self.runs:
             for counter in counters:
                 setattr(run.module, counter, run.start)
-        if inputs:
-            self.gradOutput = steps
         return True
+
+    def has_other_parameters(self) -> bool:
+        """Whether parameters have changed since the forward."""
+        return any(
+            not torch.equal(leaf.detach(), kept)
+            for (*_, leaf), kept in zip(self.parameters, self.kept, strict=True)
+        )
+
+    def take_changes(self) -> None:
+        """Take over what has changed in the steps of the input: the gradients of parameters heed that."""
+        if versions(self.given) != self.versions and len(self.given) == self.length:
+            rows = joined(None, self.given, self.batch is not None)
+            self.input.data.copy_(rows.view_as(self.input))
+            self.versions = versions(self.given)
 
     @property
     def gradInputs(self) -> list[Any]:
@@ -184,8 +230,7 @@ class Whole(Tape):
         for module, input in self.calls:
             gradInput = self._found(gradients, input)
             if isinstance(module, AbstractRecurrent):
-                run = next(run for run in self.runs if run.module is module)
-                module.take_back(self, run, gradInput)
+                module.take_back(self, self.run_of(module), gradInput)
             else:
                 module.gradInput = map_leaves(
                     lambda x: self.step(x, 0) if isinstance(x, Tensor) else x, gradInput
@@ -195,35 +240,58 @@ class Whole(Tape):
     # ---- step by step after all
 
     def step_through(self) -> None:
-        """Run the sequence again, step by step, and back if there was a backward."""
+        """Run the sequence again, step by step, and back if there was a backward and no step has followed.
+
+        With the parameters that there were then, and the random numbers.
+        """
         modules = [run.module for run in self.runs]
-        fields = ("step", "output", "gradInput", "updateGradInputStep", "accGradParametersStep")
-        kept = [{name: getattr(module, name) for name in fields} for module in modules]
+        if any(run.start > 1 and run.module.outputs[run.start - 1] is None for run in self.runs):
+            return  # what came before has been recycled
+        fields = ("rho", "step", "output", "gradInput", "updateGradInputStep", "accGradParametersStep")
+        later = [{name: getattr(module, name) for name in fields} for module in modules]
         generator = mersenne.getRNGState()
-        if self.generator is not None:
-            mersenne.setRNGState(self.generator)
-        root = self.runs[-1].module
-        inputs = self.steps(self.input)
+        current = [leaf.detach().clone() for *_, leaf in self.parameters] if self.kept else []
+        try:
+            self._set_parameters(self.kept)
+            if self.generator is not None:
+                mersenne.setRNGState(self.generator)
+            is_last = later[-1]["step"] == self.runs[-1].start + self.length
+            self._run_again(self.gradOutput if is_last else None)
+        finally:
+            self._set_parameters(current)
+            mersenne.setRNGState(generator)
+            for module, values in zip(modules, later, strict=True):
+                vars(module).update(values)
+
+    def _set_parameters(self, values: list[Tensor]) -> None:
+        for (*_, leaf), value in zip(self.parameters, values, strict=False):
+            leaf.data.copy_(value)
+
+    def _run_again(self, gradOutput: list[Any] | None) -> None:
+        root, inputs = self.runs[-1].module, self.steps(self.input)
         for run in self.runs:
-            run.module.whole, run.module.step = None, run.start
+            run.module.whole, run.module.step, run.module.rho = None, run.start, self.length
+            for counter in _counters():
+                setattr(run.module, counter, None)
         for input in inputs:
             root.updateOutput(input)
-        if self.gradOutput is not None:
-            for input, gradOutput in zip(inputs[::-1], self.gradOutput[::-1], strict=True):
-                root.updateGradInput(input, gradOutput)
-        mersenne.setRNGState(generator)
-        for module, values in zip(modules, kept, strict=True):
-            vars(module).update(values)
+        for input, gradient in zip(inputs[::-1], gradOutput[::-1], strict=True) if gradOutput else ():
+            root.updateGradInput(input, gradient)
 
 
 def run_whole(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole | None:
     """Run a sequence in one graph; None, and nothing done, where it must go step by step."""
     parts = module.whole_parts()
-    if parts is None:
+    if parts is None or not steps or not worth_it(module, len(steps)):
         return None
     for part in parts:
         if isinstance(part, AbstractRecurrent):
             part.whole = None  # frees the graph of the last sequence
+    recurrent = [part for part in parts if isinstance(part, AbstractRecurrent)]
+    if len({id(part) for part in parts}) < len(parts) or len({part.train is False for part in recurrent}) > 1:
+        return None
+    if any(x.dim() == 0 for x in tensors(steps[0])):
+        return None
     dropouts = [part for part in parts if isinstance(part, Dropout) and part.draws()]
     in_batches = any(x.dim() > 1 for x in tensors(steps[0])) or takes_numbers(parts)
     rows = joined(input, steps, in_batches)
@@ -233,9 +301,14 @@ def run_whole(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole 
     batch = len(first[0]) // len(steps) if in_batches else None
     try:
         with torch.set_grad_enabled(torch.is_grad_enabled() and module.train is not False):
-            return Whole(module, rows, len(steps), batch, dropouts)
-    except (NotWhole, InputError):
+            return Whole(module, rows, steps, batch, dropouts)
+    except NotWhole:
         return None
+
+
+def worth_it(module: AbstractRecurrent, length: int) -> bool:
+    """Whether a sequence is long enough: the weights of cells have to be put together for it."""
+    return length > (1 if module.train is not False else 3)
 
 
 def tree(module: Module) -> list[Module]:
@@ -252,7 +325,7 @@ def structure(module: Module) -> list[Any]:
     """What a network is made of, without its tensors: equal networks of known classes have equal ones."""
     return [
         (
-            type(inner),
+            type(inner) if vars(inner).keys().isdisjoint(PROTOCOL) else object(),
             len(vars(inner).get("modules") or ()),
             {
                 name: value
@@ -291,8 +364,13 @@ def joined(sequence: Any, steps: Sequence[Any], in_batches: bool) -> Any:
     return None if any(part is None for part in parts) else parts
 
 
+def versions(value: Any) -> list[int]:
+    """The versions of the tensors of a nested value, which changes in place raise."""
+    return [x._version for x in tensors(value)]
+
+
 def _form(value: Any) -> Any:
-    return (value.shape, value.dtype) if isinstance(value, Tensor) else None
+    return [(x.shape, x.dtype) if isinstance(x, Tensor) else None for x in leaves(value)]
 
 
 def _counters(inputs: bool = True, parameters: bool = True, **_: Any) -> list[str]:
