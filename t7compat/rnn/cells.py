@@ -30,10 +30,13 @@ from t7compat.nn.tables import (
 )
 from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
 from t7compat.nn.wrappers import MapTable
+from t7compat.nngraph.gmodule import gModule
 from t7compat.rnn import fused
 from t7compat.rnn.gated import Gated, beside, chain, dropout, each, gate_products
+from t7compat.rnn.gategraph import gate_graph
 from t7compat.rnn.hidden import later
 from t7compat.rnn.misc import SAdd
+from t7compat.rnn.whole import NotWhole
 from t7compat.table import Table
 
 if TYPE_CHECKING:
@@ -170,7 +173,16 @@ class FastLSTM(LSTM):
 
     i, g, f, o = W x + U h + b, of which g through tanh, the others through the sigmoid
     c' = f * c + i * g        h' = o * tanh(c')
+
+    Two switches of the class, which count when a cell is made: with `FastLSTM.usenngraph = True` its network
+    is a graph of nngraph; with `FastLSTM.bn = True` this has batch normalisation, to which `eps`, `momentum`
+    and `affine` go.  Such cells take batches only.
     """
+
+    usenngraph = False
+    bn = False
+    eps: float | None = None
+    momentum: float | None = None
 
     def __init__(
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
@@ -187,6 +199,13 @@ class FastLSTM(LSTM):
     def buildModel(self) -> Module:
         """{x, h, c} -> {h', c'}"""
         self.i2g, self.o2g = gate_products(self, 4)
+        return gate_graph(self, self.bn) if self.usenngraph or self.bn else self.gate_chain()
+
+    def whole_networks(self) -> list[Module]:
+        return [self.gate_chain(), gate_graph(self, bn=False)]
+
+    def gate_chain(self) -> Module:
+        """{x, h, c} -> {h', c'} by containers, from the products `i2g` and `o2g`."""
         sums = chain(NarrowTable(1, 2), beside(self.i2g, self.o2g), CAddTable())
         gates = sums.add(Reshape(4, self.outputSize)).add(SplitTable(1, 2))
         gates.add(beside(Sigmoid(), Tanh(), Sigmoid(), Sigmoid()))
@@ -201,6 +220,11 @@ class FastLSTM(LSTM):
             FlattenTable(),  # {c', o}
             each(output, SelectTable(1)),
         )
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        if whole.batch is None and type(self.network()[0]) is gModule:
+            raise NotWhole  # it splits the dimension after that of the batch
+        return super().run_whole(whole, input)
 
     def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         h, c = state
