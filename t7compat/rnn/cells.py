@@ -199,7 +199,11 @@ class FastLSTM(LSTM):
     def buildModel(self) -> Module:
         """{x, h, c} -> {h', c'}"""
         self.i2g, self.o2g = gate_products(self, 4)
-        return gate_graph(self, self.bn) if self.usenngraph or self.bn else self.gate_chain()
+        return self.nngraphModel() if self.usenngraph or self.bn else self.gate_chain()
+
+    def nngraphModel(self) -> Module:
+        """{x, h, c} -> {h', c'} as a graph from the products `i2g` and `o2g`."""
+        return gate_graph(self, self.bn)
 
     def whole_networks(self) -> list[Module]:
         return [self.gate_chain(), gate_graph(self, bn=False)]
