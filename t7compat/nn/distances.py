@@ -124,16 +124,27 @@ class Nearness(Module, typename=""):
 class Cosine(Nearness):
     """The cosines of the angles between x and the rows of W.  Shapes as for Linear
 
-    As in Torch7, accGradParameters ignores its `scale` for a batch (Torch7 also does for a part of the
-    gradient for a vector).
+    As in Torch7, accGradParameters ignores its `scale` for a batch; for a vector it does so for that part of
+    the gradient which comes from the lengths of the rows.
     """
 
     inputs_at = 1
     scratch = ("_input", "_weight", "_gradOutput", "_sum", "_inputNorm", "_weightNorm")
 
-    def compute(self, input: Tensor, weight: Tensor) -> Tensor:
+    def compute(self, input: Tensor, weight: Tensor, rows: Tensor | None = None) -> Tensor:
+        rows = torch.linalg.vector_norm(weight, 2, -1) if rows is None else rows
         lengths = torch.linalg.vector_norm(input, 2, -1, True) + 1e-12
-        return F.linear(input, weight) / (torch.linalg.vector_norm(weight, 2, -1) + 1e-12) / lengths
+        return F.linear(input, weight) / (rows + 1e-12) / lengths
+
+    def trace(self, tape: Tape, input: Any) -> Any:
+        if not tape.is_replay:
+            self.prepare(input)
+        weight = tape.leaf(self, "weight")
+        rows = torch.linalg.vector_norm(weight, 2, -1)
+        if input.dim() == 1 and rows.requires_grad:
+            sweep = tape.sweep
+            rows.register_hook(lambda gradient: gradient / (sweep.scale or 1))
+        return tape.record(self, input, self.compute(input, weight, rows))
 
     def accumulate(self, name: str, gradient: Tensor, scale: float) -> None:
         super().accumulate(name, gradient, scale if self.output.dim() == 1 else 1)
