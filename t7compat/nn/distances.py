@@ -121,6 +121,12 @@ class Nearness(Module, typename=""):
         draw(stdv, self.weight.shape[0], self.weight)
 
 
+def cosines(input: Tensor, weight: Tensor, lengths: Tensor) -> Tensor:
+    """Those of the angles between the input and the rows of the weight, which have these lengths."""
+    own = torch.linalg.vector_norm(input, 2, -1, True) + 1e-12
+    return F.linear(input, weight) / (lengths + 1e-12) / own
+
+
 class Cosine(Nearness):
     """The cosines of the angles between x and the rows of W.  Shapes as for Linear
 
@@ -131,20 +137,18 @@ class Cosine(Nearness):
     inputs_at = 1
     scratch = ("_input", "_weight", "_gradOutput", "_sum", "_inputNorm", "_weightNorm")
 
-    def compute(self, input: Tensor, weight: Tensor, rows: Tensor | None = None) -> Tensor:
-        rows = torch.linalg.vector_norm(weight, 2, -1) if rows is None else rows
-        lengths = torch.linalg.vector_norm(input, 2, -1, True) + 1e-12
-        return F.linear(input, weight) / (rows + 1e-12) / lengths
+    def compute(self, input: Tensor, weight: Tensor) -> Tensor:
+        return cosines(input, weight, torch.linalg.vector_norm(weight, 2, -1))
 
     def trace(self, tape: Tape, input: Any) -> Any:
+        if not tape.is_recorded or not isinstance(input, Tensor) or input.dim() > 1:
+            return super().trace(tape, input)
         if not tape.is_replay:
             self.prepare(input)
-        weight = tape.leaf(self, "weight")
-        rows = torch.linalg.vector_norm(weight, 2, -1)
-        if input.dim() == 1 and rows.requires_grad:
-            sweep = tape.sweep
-            rows.register_hook(lambda gradient: gradient / (sweep.scale or 1))
-        return tape.record(self, input, self.compute(input, weight, rows))
+        (weight,) = self.operands(tape)
+        lengths, sweep = torch.linalg.vector_norm(weight, 2, -1), tape.sweep
+        lengths.register_hook(lambda gradient: gradient / (sweep.scale or 1))
+        return tape.record(self, input, cosines(input, weight, lengths))
 
     def accumulate(self, name: str, gradient: Tensor, scale: float) -> None:
         super().accumulate(name, gradient, scale if self.output.dim() == 1 else 1)
