@@ -71,8 +71,8 @@ class PairwiseDistance(Module):
 
     scratch = ("diff", "outExpand", "grad", "ones")
 
-    def __init__(self, p: float | None = 2) -> None:
-        super().__init__(gradInput=Table(), diff=new_tensor(), norm=2 if p is None else p)
+    def __init__(self, p: float = 2) -> None:
+        super().__init__(gradInput=Table(), diff=new_tensor(), norm=p)
 
     def compute(self, input: Pair) -> Tensor:
         a, p = input[0], self.norm

@@ -66,9 +66,9 @@ class LSTM(Gated):
 
     def __init__(
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
-        cell2gate: bool | None = True, p: float | None = 0, mono: bool | None = False,
+        cell2gate: bool = True, p: float = 0, mono: bool = False,
     ) -> None:  # fmt: skip
-        self.cell2gate = cell2gate is None or bool(cell2gate)
+        self.cell2gate = bool(cell2gate)
         super().__init__(inputSize, outputSize or inputSize, rho, p, mono)
 
     def arguments(self) -> tuple[Any, ...]:
@@ -186,12 +186,12 @@ class FastLSTM(LSTM):
 
     def __init__(
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
-        eps: float | None = None, momentum: float | None = None, affine: bool | None = True,
-        p: float | None = 0, mono: bool | None = False,
+        eps: float | None = None, momentum: float | None = None, affine: bool = True,
+        p: float = 0, mono: bool = False,
     ) -> None:  # fmt: skip
-        options = {"eps": eps, "momentum": momentum, "affine": affine is None or affine}
+        options = {"eps": eps, "momentum": momentum, "affine": affine}
         vars(self).update((name, value) for name, value in options.items() if value is not None)
-        super().__init__(inputSize, outputSize, rho, None, p, mono)
+        super().__init__(inputSize, outputSize, rho, True, p, mono)
 
     def arguments(self) -> tuple[Any, ...]:
         return self.inputSize, self.outputSize
