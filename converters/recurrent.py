@@ -41,7 +41,8 @@ def remembers(module: Any) -> bool:
     if isinstance(module, AbstractRecurrent) and not isinstance(module, Recursor):
         return True
     if isinstance(module, Remembering):
-        return module._remember not in (None, "neither")
+        has_memory = isinstance(module, Sequence) or any(map(remembers, module.children()))
+        return has_memory and module._remember not in (None, "neither")
     if isinstance(module, RNN):
         return module.goes_on
     return isinstance(module, Module) and any(map(remembers, module.children()))
@@ -70,7 +71,7 @@ def _sequencer(module: Sequencer, plan: Plan, path: str) -> Layer:
 
 
 def _note_memory(module: Remembering, plan: Plan, path: str) -> None:
-    if module._remember not in (None, "neither"):
+    if remembers(module):
         what = f'starts anew at each call, while the Torch module goes on (remember("{module._remember}"))'
         plan.notes.append(f"{path or 'the network'}: {what}")
 

@@ -202,6 +202,16 @@ def test_recurrent_module_alone_does_one_step() -> None:
     same(*run_both(nn.Sequential().add(nn.LSTM(3, 4)).add(nn.Linear(4, 1)), steps(1, 2, 3)[0]))
 
 
+def test_only_modules_with_memory_are_noted() -> None:
+    """A script calls `remember` on all of its sequencers."""
+    inner = nn.Sequencer(nn.Sequential().add(nn.Linear(4, 3)).add(nn.LogSoftMax()))
+    network = nn.Sequential().add(nn.Sequencer(nn.Linear(3, 3))).add(nn.SeqLSTM(3, 3))
+    network.add(nn.Sequencer(nn.Recursor(nn.Sequential().add(nn.LSTM(3, 4))))).add(inner)
+    for module in network.modules:
+        module.remember("both")
+    assert [note.split(":")[0] for note in Plan(network).notes] == ["modules[2]", "modules[3]"]
+
+
 def test_remembering_sequencer_is_noted() -> None:
     plan = Plan(nn.Sequencer(nn.LSTM(3, 4)).remember("eval"))
     assert any('remember("eval")' in note for note in plan.notes)

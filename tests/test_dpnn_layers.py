@@ -12,8 +12,9 @@ from golden import Case, cases, parameters, same
 from torch7 import gives, wave
 
 import t7compat
-from t7compat import InputError, Table, mersenne, nn
+from t7compat import InputError, Table, TorchObject, mersenne, nn
 
+Tensor = torch.Tensor
 REWARD = torch.tensor([1.0, -2.0], dtype=torch.float64)
 
 
@@ -205,6 +206,37 @@ def test_noise_keeps_its_type_and_is_drawn_again() -> None:
     assert module.clearState() is module
     assert [part.numel() for part in module.output] == [0] * 4
     assert module.sampleidx is None
+
+
+class Even(nn.NCEModule, typename="test.Even"):
+    """Its noise are the classes 2, 4, 6, ..., all equally probable."""
+
+    def noiseSample(self, sampleidx: Tensor, batchsize: int, k: int) -> Tensor:
+        return sampleidx.resize_(batchsize, k).copy_(torch.arange(2, 2 * k + 1, 2))
+
+    def noiseProb(self, sampleprob: Tensor, sampleidx: Tensor) -> Tensor:
+        return sampleprob.resize_(sampleidx.shape).fill_(0.25)
+
+
+@pytest.mark.parametrize("batchnoise", [True, False])
+def test_noise_of_the_user(batchnoise: bool) -> None:
+    module = Even(4, 9, 3, unigrams(), 1)
+    module.batchnoise = batchnoise
+    _, of_samples, noise_target, noise_samples = module.forward([wave(2, 4), torch.tensor([1, 9])])
+    weight, bias = module.weight[[1, 3, 5]], module.bias[[1, 3, 5]]
+    torch.testing.assert_close(of_samples, (wave(2, 4) @ weight.t() + bias).exp())
+    assert (noise_target.tolist(), noise_samples.tolist()) == ([0.25] * 2, [[0.25] * 3] * 2)
+
+
+def test_weight_on_two_gpus_becomes_one() -> None:
+    module = nn.NCEModule(4, 9, 5, unigrams(), 1)
+    file = module.clone()
+    for name in ("weight", "gradWeight"):
+        halves = Table(*vars(module)[name].float().chunk(2, 1))
+        vars(file)[name] = TorchObject("torch.MultiCudaTensor", catdim=2, tensors=halves)
+    loaded = t7compat.loads(t7compat.dumps(file))
+    assert torch.equal(loaded.weight, module.weight.float())
+    assert torch.equal(loaded.gradWeight, module.gradWeight.float())
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,27 @@ def test_signs_of_equal_elements_are_drawn() -> None:
     assert mersenne.default_generator.random(100) == 61
 
 
+@pytest.mark.parametrize(
+    ("scale", "expected"),
+    [
+        (1, "-0.000846153305 -0.191230647024 0.127769149118 0.087972216423 -0.126200980628 0.075536353369"),
+        (2, "0.034692285522 -0.309692109782 0.364692074635 0.116989230218 -0.222924359942 0.268983111997"),
+    ],
+)
+def test_scale_counts_for_a_part_of_the_gradient_of_cosine(scale: float, expected: str) -> None:
+    module, x, gradOutput = nn.Cosine(3, 2), tensor(0.3, -1, 2), tensor(1, 0.5)
+    module.weight.copy_(tensor(1, 2, 3, -1, 0.5, 2).view(2, 3))
+    module.zeroGradParameters()
+    module.forward(x)
+    module.backward(x, gradOutput, scale)
+    gives(module.gradWeight, expected)
+    module.zeroGradParameters()
+    network = nn.Sequential().add(module)
+    network.forward(x)
+    network.backward(x, gradOutput, scale)
+    gives(module.gradWeight, expected)
+
+
 def test_centres_from_the_input() -> None:
     t7compat.manualSeed(8)
     random, spread = nn.Kmeans(2, 3), nn.Kmeans(3, 2)

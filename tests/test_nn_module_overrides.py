@@ -380,3 +380,20 @@ def test_gradInput_that_does_not_fit_is_refused() -> None:
     m.forward(x)
     with pytest.raises(InputError, match=r"in module 2 of nn.Sequential: Wrong: gradInput: expected"):
         m.backward(x, g)
+
+
+class Twice(nn.Container, typename="test.Twice"):
+    """A container in the style of Lua: its module is applied twice."""
+
+    def updateOutput(self, input: Any) -> Any:
+        for _ in range(2):
+            input = self.rethrowErrors(self.modules[1], 1, "updateOutput", input)
+        self.output = input
+        return input
+
+
+def test_containers_of_users_name_the_module_that_fails() -> None:
+    net = Twice().add(nn.Linear(3, 2))
+    with pytest.raises(InputError, match=r"in module 1 of test\.Twice: nn\.Linear\(3 -> 2\): "):
+        net.forward(torch.zeros(3, dtype=torch.float64))
+    assert Twice().add(nn.Linear(3, 3)).forward(torch.zeros(3, dtype=torch.float64)).shape == (3,)

@@ -29,6 +29,7 @@ LAYERS = {
     "both": lambda: nn.Sequential().add(branches()).add(nn.CAddTable()),
     "joined": lambda: nn.Sequential().add(branches()).add(nn.JoinTable(1, 1)).add(nn.Linear(2 * SIZE, SIZE)),
     "FastLSTM": lambda: nn.FastLSTM(SIZE, SIZE),
+    "FastLSTM as graph": lambda: graph_cell("usenngraph"),
     "LSTM": lambda: nn.LSTM(SIZE, SIZE),
     "LSTM without peepholes": lambda: nn.LSTM(SIZE, SIZE, None, False),
     "GRU": lambda: nn.GRU(SIZE, SIZE),
@@ -39,6 +40,13 @@ LAYERS = {
     "stabilizer": nn.NormStabilizer,
     "Recursor": lambda: nn.Recursor(nn.Sequential().add(nn.Linear(SIZE, SIZE)).add(nn.GRU(SIZE, SIZE))),
 }
+
+BATCHES_ONLY = {"stabilizer", "FastLSTM as graph"}
+
+
+def graph_cell(switch: str) -> Any:
+    with patch.object(nn.FastLSTM, switch, True):
+        return nn.FastLSTM(SIZE, SIZE)
 
 
 def branches() -> Any:
@@ -159,7 +167,7 @@ def test_as_step_by_step(names: list[str], rounds: list[Round], remember: str) -
     whole, stepwise = network(names).remember(remember), network(names).remember(remember)
     batch = rounds[0].batch
     for number, play in enumerate(rounds):
-        if "stabilizer" in names:  # which knows batches only
+        if not BATCHES_ONLY.isdisjoint(names):
             play, batch = play._replace(batch=play.batch or 1), batch or 1
         if remember != "neither":  # the state of one sequence fits the next one, and it may go back into it
             play = play._replace(batch=batch, backward=play.backward.replace("twice", "whole"))
@@ -234,6 +242,7 @@ def recurrent(transfer: Any) -> Any:
         Biased(SIZE, SIZE),
         changed(nn.FastLSTM(SIZE, SIZE)),
         changed(nn.GRU(SIZE, SIZE)),
+        graph_cell("bn"),
         nn.BatchNormalization(SIZE),
         nn.LSTM(SIZE, SIZE, None, True, 0.5),
         nn.JoinTable(1),

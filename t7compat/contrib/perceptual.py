@@ -32,8 +32,8 @@ class GramMatrix(TensorLayer):
     dims = (3, 4)
     scratch = ("buffer",)
 
-    def __init__(self, normalize: bool | None = None) -> None:
-        super().__init__(normalize=normalize is None or normalize, buffer=new_tensor())
+    def __init__(self, normalize: bool = True) -> None:
+        super().__init__(normalize=normalize, buffer=new_tensor())
 
     def compute(self, input: Tensor) -> Tensor:
         planes = input.flatten(-2)

@@ -45,8 +45,8 @@ class ArgMax(Module):
     nInputDim = 9999
     asLong: bool = True
 
-    def __init__(self, dim: int = 1, nInputDim: int | None = None, asLong: bool | None = None) -> None:
-        super().__init__(dim=dim or 1, nInputDim=nInputDim or 9999, asLong=asLong is None or asLong)
+    def __init__(self, dim: int = 1, nInputDim: int = 9999, asLong: bool = True) -> None:
+        super().__init__(dim=dim, nInputDim=nInputDim, asLong=asLong)
         self._give_long()
 
     def compute(self, input: Tensor) -> Tensor:
@@ -208,8 +208,8 @@ class BinaryLogisticRegression(Criterion):
 
     sizeAverage = True
 
-    def __init__(self, sizeAverage: bool | None = True) -> None:
-        super().__init__(sizeAverage=sizeAverage is None or sizeAverage)
+    def __init__(self, sizeAverage: bool = True) -> None:
+        super().__init__(sizeAverage=sizeAverage)
 
     def compute(self, input: Tensor, target: Tensor) -> Tensor:
         return F.soft_margin_loss(input.reshape(-1), target.reshape(-1), reduction=reduction(self))

@@ -19,8 +19,9 @@ from t7compat.nn.linear import Linear, spread
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, expect_classes, one_based, zero_based
+from t7compat.t7file.objects import TorchObject
 from t7compat.table import Table, map_leaves
-from t7compat.tensortypes import new_tensor
+from t7compat.tensortypes import new_tensor, tag, type_of
 
 Tensor = torch.Tensor
 
@@ -136,13 +137,23 @@ class NCEModule(Linear):
             self.explain(input)
         if self._is_normal():
             return
-        samples = torch.empty((self.k,) if self.batchnoise else (len(x), self.k), dtype=torch.int64)
-        samples = self.aliasmultinomial.batchdraw(samples).to(x.device)
+        places = torch.empty(0, dtype=torch.int64, device=x.device)
+        samples = self.noiseSample(places, 1 if self.batchnoise else len(x), self.k)
         own = target.to(samples)
-        self.sampleidx = torch.cat([samples, own] if self.batchnoise else [own[:, None], samples], -1)
-        self.sampleprob = self.unigrams[zero_based(self.sampleidx).to(self.unigrams.device)].to(x)
+        self.sampleidx = torch.cat([samples[0], own] if self.batchnoise else [own[:, None], samples], -1)
+        self.sampleprob = self.noiseProb(x.new_empty(0), self.sampleidx)
         if self.Z.item() <= 0:
             self._approximate_Z(x.detach())
+
+    def noiseSample(self, sampleidx: Tensor, batchsize: int, k: int) -> Tensor:
+        """Fill `sampleidx`, (batchsize, k) afterwards, with classes drawn from the noise."""
+        drawn = self.aliasmultinomial.batchdraw(torch.empty((batchsize, k), dtype=torch.int64))
+        return sampleidx.resize_(drawn.shape).copy_(drawn)
+
+    def noiseProb(self, sampleprob: Tensor, sampleidx: Tensor) -> Tensor:
+        """Fill `sampleprob`, of the size of `sampleidx` afterwards, with the probabilities in the noise."""
+        found = self.unigrams[zero_based(sampleidx).to(self.unigrams.device)]
+        return sampleprob.resize_(found.shape).copy_(found)
 
     def explain(self, input: Any) -> None:
         expect_classes(input[1], len(self.weight))
@@ -168,6 +179,16 @@ class NCEModule(Linear):
     def _forget_draws(self, *others: str) -> None:
         for name in (*self.drawn, *others):
             vars(self).pop(name, None)
+
+    def multicuda(self, device1: int, device2: int) -> None:
+        """`cuda()`: one GPU takes the whole weight, which Torch7 split over two."""
+        self.cuda()
+
+    def upgrade(self, version: int) -> None:
+        """After `multicuda` a file has two halves of the weight and of its gradient, side by side."""
+        for name, value in vars(self).items():
+            if isinstance(value, TorchObject) and value.__typename__ == "torch.MultiCudaTensor":
+                vars(self)[name] = tag(torch.cat([*value.tensors], 1), type_of(value.tensors[1]))
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
         """As usual; the probabilities of the noise are left as they are."""

@@ -33,12 +33,11 @@ class SpatialAveragePooling(RoundedPooling):
     ceil_mode: bool | None = None
     count_include_pad: bool | None = None
 
-    def __init__(
-        self, kW: int, kH: int, dW: int | None = 1, dH: int | None = 1, padW: int = 0, padH: int = 0
-    ) -> None:
-        sizes = {"kW": kW, "kH": kH, "dW": 1 if dW is None else dW, "dH": 1 if dH is None else dH}
-        pads = {"padW": padW or 0, "padH": padH or 0}
-        super().__init__(**sizes, **pads, ceil_mode=False, count_include_pad=True, divide=True)
+    def __init__(self, kW: int, kH: int, dW: int = 1, dH: int = 1, padW: int = 0, padH: int = 0) -> None:
+        super().__init__(
+            kW=kW, kH=kH, dW=dW, dH=dH, padW=padW, padH=padH,
+            ceil_mode=False, count_include_pad=True, divide=True,
+        )  # fmt: skip
 
     def compute(self, input: Tensor) -> Tensor:
         sizes = self.kernel, self.strides, self.paddings

@@ -52,13 +52,13 @@ class LayerNormalization(Sequential):
     """
 
     def __init__(
-        self, nOutput: int, bias: float | None = None, eps: float | None = None, affine: bool | None = None
+        self, nOutput: int, bias: float | None = None, eps: float = 1e-10, affine: bool = True
     ) -> None:
         super().__init__()
         mean = Sequential().add(Mean(1, 1)).add(Replicate(nOutput, 1, 1))
         self.add(ConcatTable().add(Identity()).add(mean)).add(CSubTable())
-        self.add(Normalize(2, eps or 1e-10)).add(MulConstant(math.sqrt(nOutput)))
-        if affine or affine is None:
+        self.add(Normalize(2, eps)).add(MulConstant(math.sqrt(nOutput)))
+        if affine:
             added, gain = Add(nOutput, False), CMul(nOutput)
             added.bias.fill_(bias or 0)
             gain.weight.fill_(1)
@@ -75,7 +75,7 @@ class PartialLinear(Module):
     updates_when_shared = True
     bias: Tensor | None = None
 
-    def __init__(self, inputsize: int, outputsize: int, bias: bool | None = True) -> None:
+    def __init__(self, inputsize: int, outputsize: int, bias: bool = True) -> None:
         pair = ParallelTable().add(Identity()).add(LookupTable(outputsize, inputsize))
         super().__init__(
             network=Sequential().add(pair).add(MM(False, True)),
@@ -83,7 +83,7 @@ class PartialLinear(Module):
             outputsize=outputsize,
             allcolumns=new_tensor(outputsize).copy_(torch.arange(1, outputsize + 1)),
         )
-        if bias or bias is None:
+        if bias:
             self.bias, self.gradBias = new_tensor(1, outputsize), new_tensor(1, outputsize)
         self.resetPartition()
 

@@ -77,6 +77,14 @@ class Container(Module):
             self._locate(error, index, module)
             raise
 
+    def rethrowErrors(self, module: Module, moduleIndex: int, funcName: str, *arguments: Any) -> Any:
+        """Call a method of a child, as containers of users do: an InputError then says in which it arose."""
+        try:
+            return getattr(module, funcName)(*arguments)
+        except InputError as error:
+            self._locate(error, moduleIndex, module)
+            raise
+
     def _locate(self, error: InputError, index: int, module: Module) -> None:
         """Say in an error in which child it arose."""
         which = "" if error.place else f" ({label(module)})"

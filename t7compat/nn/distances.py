@@ -71,8 +71,8 @@ class PairwiseDistance(Module):
 
     scratch = ("diff", "outExpand", "grad", "ones")
 
-    def __init__(self, p: float | None = 2) -> None:
-        super().__init__(gradInput=Table(), diff=new_tensor(), norm=2 if p is None else p)
+    def __init__(self, p: float = 2) -> None:
+        super().__init__(gradInput=Table(), diff=new_tensor(), norm=p)
 
     def compute(self, input: Pair) -> Tensor:
         a, p = input[0], self.norm
@@ -121,19 +121,34 @@ class Nearness(Module, typename=""):
         draw(stdv, self.weight.shape[0], self.weight)
 
 
+def cosines(input: Tensor, weight: Tensor, lengths: Tensor) -> Tensor:
+    """Those of the angles between the input and the rows of the weight, which have these lengths."""
+    own = torch.linalg.vector_norm(input, 2, -1, True) + 1e-12
+    return F.linear(input, weight) / (lengths + 1e-12) / own
+
+
 class Cosine(Nearness):
     """The cosines of the angles between x and the rows of W.  Shapes as for Linear
 
-    As in Torch7, accGradParameters ignores its `scale` for a batch (Torch7 also does for a part of the
-    gradient for a vector).
+    As in Torch7, accGradParameters ignores its `scale` for a batch; for a vector it does so for that part of
+    the gradient which comes from the lengths of the rows.
     """
 
     inputs_at = 1
     scratch = ("_input", "_weight", "_gradOutput", "_sum", "_inputNorm", "_weightNorm")
 
     def compute(self, input: Tensor, weight: Tensor) -> Tensor:
-        lengths = torch.linalg.vector_norm(input, 2, -1, True) + 1e-12
-        return F.linear(input, weight) / (torch.linalg.vector_norm(weight, 2, -1) + 1e-12) / lengths
+        return cosines(input, weight, torch.linalg.vector_norm(weight, 2, -1))
+
+    def trace(self, tape: Tape, input: Any) -> Any:
+        if not tape.is_recorded or not isinstance(input, Tensor) or input.dim() > 1:
+            return super().trace(tape, input)
+        if not tape.is_replay:
+            self.prepare(input)
+        (weight,) = self.operands(tape)
+        lengths, sweep = torch.linalg.vector_norm(weight, 2, -1), tape.sweep
+        lengths.register_hook(lambda gradient: gradient / (sweep.scale or 1))
+        return tape.record(self, input, cosines(input, weight, lengths))
 
     def accumulate(self, name: str, gradient: Tensor, scale: float) -> None:
         super().accumulate(name, gradient, scale if self.output.dim() == 1 else 1)

@@ -42,11 +42,11 @@ class Linear(Module):
     updates_when_shared = True
     bias: Tensor | None = None
 
-    def __init__(self, inputSize: int, outputSize: int, bias: bool | None = True) -> None:
+    def __init__(self, inputSize: int, outputSize: int, bias: bool = True) -> None:
         super().__init__(
             weight=new_tensor(outputSize, inputSize), gradWeight=new_tensor(outputSize, inputSize)
         )
-        if bias or bias is None:
+        if bias:
             self.bias, self.gradBias = new_tensor(outputSize), new_tensor(outputSize)
         self.reset()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +21,7 @@ class LuaObject:
 
     A subclass inside this package stands for the Torch class "nn." + its own name, unless it gives another
     `typename` ("" for none); a user's class is known to files after `@t7compat.register("my.Layer")`.
+    For the constructors in this package None is Lua's nil: it stands for the default of an argument.
     """
 
     __slots__ = ("__dict__", "__weakref__")
@@ -33,6 +37,8 @@ class LuaObject:
         super().__init_subclass__(**options)
         if typename is None and cls.__module__.startswith("t7compat."):
             typename = f"nn.{cls.__name__}"
+        if cls.__module__.startswith("t7compat.") and "__init__" in vars(cls):
+            cls.__init__ = _with_defaults(cls.__init__)  # type: ignore[method-assign]
         cls.__typename__ = cls.__name__
         if typename:
             registry.register(typename, replaces=replaces, told_by=told_by)(cls)
@@ -114,6 +120,26 @@ class LuaObject:
     def cudaDouble(self) -> Any:
         """`type("torch.CudaDoubleTensor")`: 64-bit numbers on the GPU."""
         return self.type("torch.CudaDoubleTensor")
+
+
+def _with_defaults(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that takes the default of an argument where it is given None."""
+    parameters = [*inspect.signature(init).parameters.values()][1:]
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    defaults = {p.name: p.default for p in parameters if p.default not in (None, inspect.Parameter.empty)}
+    if not defaults:
+        return init
+
+    @functools.wraps(init)
+    def constructor(self: Any, *arguments: Any, **named: Any) -> None:
+        given = [
+            defaults.get(name) if value is None else value
+            for name, value in itertools.zip_longest(names[: len(arguments)], arguments)
+        ]
+        chosen = {name: defaults.get(name) if value is None else value for name, value in named.items()}
+        init(self, *given, **chosen)
+
+    return constructor
 
 
 Cache = MutableMapping[Any, Any]

@@ -54,12 +54,7 @@ class BatchNormalization(Module):
     eps: float
     momentum: float
 
-    def __init__(
-        self, nOutput: int, eps: float | None = None, momentum: float | None = None,
-        affine: bool | None = True,
-    ) -> None:  # fmt: skip
-        affine = affine is None or affine
-        eps, momentum = 1e-5 if eps is None else eps, 0.1 if momentum is None else momentum
+    def __init__(self, nOutput: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__(affine=affine, eps=eps, train=True, momentum=momentum)
         self.running_mean, self.running_var = new_tensor(nOutput), new_tensor(nOutput).fill_(1)
         if affine:
@@ -142,11 +137,8 @@ class SpatialCrossMapLRN(Module):
 
     scratch = ("scale", "paddedRatio", "accumRatio")
 
-    def __init__(
-        self, size: int, alpha: float | None = 0.0001, beta: float | None = 0.75, k: float | None = 1
-    ) -> None:
-        alpha, beta = 0.0001 if alpha is None else alpha, 0.75 if beta is None else beta
-        super().__init__(size=size, alpha=alpha, beta=beta, k=1 if k is None else k)
+    def __init__(self, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1) -> None:
+        super().__init__(size=size, alpha=alpha, beta=beta, k=k)
 
     def compute(self, input: Tensor) -> Tensor:
         planes, before = input.shape[-3], (self.size - 1) // 2
@@ -250,9 +242,9 @@ class SpatialSubtractiveNormalization(NeighbourhoodNormalization):
     (n, h, w) or (batch, n, h, w) -> same shape.  At the borders the mean is over what there is.
     """
 
-    def __init__(self, nInputPlane: int | None = 1, kernel: Tensor | None = None) -> None:
-        planes, kernel = 1 if nInputPlane is None else nInputPlane, expected_kernel(self, kernel)
-        super().__init__(planes, kernel / (kernel.sum() * planes), subtractor=CSubTable())
+    def __init__(self, nInputPlane: int = 1, kernel: Tensor | None = None) -> None:
+        kernel = expected_kernel(self, kernel)
+        super().__init__(nInputPlane, kernel / (kernel.sum() * nInputPlane), subtractor=CSubTable())
 
     def compute(self, input: Tensor) -> Tensor:
         batch = input if input.dim() == 4 else input[None]
@@ -268,11 +260,10 @@ class SpatialDivisiveNormalization(NeighbourhoodNormalization):
     """
 
     def __init__(
-        self, nInputPlane: int | None = 1, kernel: Tensor | None = None,
-        threshold: float | None = None, thresval: float | None = None,
+        self, nInputPlane: int = 1, kernel: Tensor | None = None,
+        threshold: float = 1e-4, thresval: float | None = None,
     ) -> None:  # fmt: skip
-        planes, kernel = 1 if nInputPlane is None else nInputPlane, expected_kernel(self, kernel)
-        threshold = 1e-4 if threshold is None else threshold
+        planes, kernel = nInputPlane, expected_kernel(self, kernel)
         thresval = threshold if thresval is None else thresval
         total = kernel.sum() * (planes if kernel.dim() == 2 else math.sqrt(planes))
         super().__init__(planes, kernel / total, threshold=threshold, thresval=thresval)
@@ -292,11 +283,10 @@ class SpatialContrastiveNormalization(Module):
     """Subtractive, then divisive normalisation.  (n, h, w) or (batch, n, h, w) -> same shape"""
 
     def __init__(
-        self, nInputPlane: int | None = 1, kernel: Tensor | None = None,
-        threshold: float | None = None, thresval: float | None = None,
+        self, nInputPlane: int = 1, kernel: Tensor | None = None,
+        threshold: float = 1e-4, thresval: float | None = None,
     ) -> None:  # fmt: skip
-        planes, kernel = 1 if nInputPlane is None else nInputPlane, expected_kernel(self, kernel)
-        threshold = 1e-4 if threshold is None else threshold
+        planes, kernel = nInputPlane, expected_kernel(self, kernel)
         thresval = threshold if thresval is None else thresval
         super().__init__(nInputPlane=planes, threshold=threshold, thresval=thresval)
         subtractive = SpatialSubtractiveNormalization(planes, kernel)

@@ -160,8 +160,8 @@ class LeakyReLU(TensorLayer):
 
     row_dims = ANY_DIMS
 
-    def __init__(self, negval: float | bool | None = 1 / 100, inplace: bool = False) -> None:
-        negval = 1 / 100 if negval is None or isinstance(negval, bool) else negval
+    def __init__(self, negval: float | bool = 1 / 100, inplace: bool = False) -> None:
+        negval = 1 / 100 if isinstance(negval, bool) else negval
         super().__init__(negval=negval, inplace=bool(inplace) and negval >= 0)
 
     def compute(self, input: Tensor) -> Tensor:

@@ -35,10 +35,10 @@ def recursiveResizeAs(t1: Any, t2: Any) -> tuple[Any, Any]:
     """Give `t1` the structure and the sizes of `t2`, in place where it can be; both are returned."""
 
     def resize(ours: Any, theirs: Tensor) -> Tensor:
-        return _tensor_like(ours, theirs).resize_(theirs.shape)
+        return tensor_like(ours, theirs).resize_(theirs.shape)
 
     t2 = Table.from_python(t2)
-    result = _over_both(resize, t1, t2, exactly=True)
+    result = over_both(resize, t1, t2, exactly=True)
     return result, t2
 
 
@@ -65,20 +65,20 @@ def recursiveAdd(t1: Any, *val_and_t2: Any) -> tuple[Any, Any]:
         return ours.add_(theirs.reshape(ours.shape), alpha=val)
 
     t2 = Table.from_python(t2)
-    return _over_both(add, t1, t2), t2
+    return over_both(add, t1, t2), t2
 
 
 def recursiveCopy(t1: Any, t2: Any, asynchronous: bool = False) -> tuple[Any, Any]:
     """Copy the values of `t2` into `t1`, which gets its structure and sizes; both are returned."""
 
     def copy(ours: Any, theirs: Tensor) -> Tensor:
-        return _tensor_like(ours, theirs).resize_(theirs.shape).copy_(theirs, non_blocking=asynchronous)
+        return tensor_like(ours, theirs).resize_(theirs.shape).copy_(theirs, non_blocking=asynchronous)
 
     t2 = Table.from_python(t2)
-    return _over_both(copy, t1, t2), t2
+    return over_both(copy, t1, t2), t2
 
 
-def _over_both(change: Callable[[Any, Tensor], Tensor], t1: Any, t2: Any, exactly: bool = False) -> Any:
+def over_both(change: Callable[[Any, Tensor], Tensor], t1: Any, t2: Any, exactly: bool = False) -> Any:
     """`t1` with `change(ours, theirs)` for each tensor of `t2`; `exactly`: and without what t2 has not."""
     if isinstance(t2, Tensor):
         return change(t1, t2)
@@ -86,14 +86,14 @@ def _over_both(change: Callable[[Any, Tensor], Tensor], t1: Any, t2: Any, exactl
         raise InputError(f"expected nested tensors, got {describe(t1)} and {describe(t2)}")
     result = t1 if isinstance(t1, Table) else Table.from_python([t1])
     for key, value in t2.items():
-        result[key] = _over_both(change, result[key], value, exactly)
+        result[key] = over_both(change, result[key], value, exactly)
     if exactly:
         for key in set(result.keys()).difference(t2.keys()):
             result[key] = None
     return result
 
 
-def _tensor_like(value: Any, other: Tensor) -> Tensor:
+def tensor_like(value: Any, other: Tensor) -> Tensor:
     """The value, if it is a tensor; else an empty one of the type of another."""
     return value if isinstance(value, Tensor) else other.new_empty(0)
 

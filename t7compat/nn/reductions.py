@@ -23,8 +23,8 @@ class Reduction(TensorLayer, typename=""):
 
     nInputDims: int | None = None
 
-    def __init__(self, dimension: int | None = 1, nInputDims: int | None = None, **fields: Any) -> None:
-        super().__init__(dimension=1 if dimension is None else dimension, nInputDims=nInputDims, **fields)
+    def __init__(self, dimension: int = 1, nInputDims: int | None = None, **fields: Any) -> None:
+        super().__init__(dimension=dimension, nInputDims=nInputDims, **fields)
 
 
 class Sum(Reduction):
@@ -40,9 +40,9 @@ class Sum(Reduction):
 
     def __init__(
         self,
-        dimension: int | None = 1,
+        dimension: int = 1,
         nInputDims: int | None = None,
-        sizeAverage: bool | None = False,
+        sizeAverage: bool = False,
         squeeze: bool = True,
     ) -> None:
         super().__init__(dimension, nInputDims, sizeAverage=bool(sizeAverage), squeeze=squeeze)
@@ -59,7 +59,7 @@ class Mean(Sum):
     # Files of 2015 and before lack the field; Torch7 itself now takes the sum for them, which they never were
     sizeAverage = True
 
-    def __init__(self, dimension: int | None = 1, nInputDims: int | None = None) -> None:
+    def __init__(self, dimension: int = 1, nInputDims: int | None = None) -> None:
         super().__init__(dimension, nInputDims, True)
 
 
@@ -68,7 +68,7 @@ class Extreme(Reduction, typename=""):
 
     scratch = ("_indices", "_output")
 
-    def __init__(self, dimension: int | None = 1, nInputDims: int | None = None) -> None:
+    def __init__(self, dimension: int = 1, nInputDims: int | None = None) -> None:
         super().__init__(dimension, nInputDims)
 
     def before_type(self) -> None:
@@ -104,10 +104,10 @@ class Normalize(TensorLayer):
     dims = 1, 2
     scratch = ("_output", "_indices", "_gradInput", "buffer", "norm", "normp", "cross")
 
-    def __init__(self, p: float, eps: float | None = None) -> None:
+    def __init__(self, p: float, eps: float = 1e-10) -> None:
         if not p > 0:
             raise InputError(f"nn.Normalize: expected p above 0, got {p}")
-        super().__init__(p=p, eps=1e-10 if eps is None else eps)
+        super().__init__(p=p, eps=eps)
 
     def compute(self, input: Tensor) -> Tensor:
         x = input if input.dim() == 2 else input[None]

@@ -34,8 +34,8 @@ class Identity(Module):
 class PrintSize(Module):
     """y = x, and prints the size of the input and of gradOutput, after the prefix.  For anything."""
 
-    def __init__(self, prefix: str | None = None) -> None:
-        super().__init__(prefix="PrintSize" if prefix is None else prefix)
+    def __init__(self, prefix: str = "PrintSize") -> None:
+        super().__init__(prefix=prefix)
 
     def native(self) -> functools.partial[Any]:
         return functools.partial(torch.nn.Identity)

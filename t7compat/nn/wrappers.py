@@ -29,8 +29,8 @@ class MapTable(Container):
     module: Module | None = None
     sharedparams = Table("weight", "bias", "gradWeight", "gradBias")  # for old files without the field
 
-    def __init__(self, module: Module | None = None, shared: bool | None = None) -> None:
-        super().__init__(shared=shared is None or bool(shared), output=Table(), gradInput=Table())
+    def __init__(self, module: Module | None = None, shared: bool = True) -> None:
+        super().__init__(shared=bool(shared), output=Table(), gradInput=Table())
         self.sharedparams = Table(*type(self).sharedparams)
         if module is not None:
             self.add(module)

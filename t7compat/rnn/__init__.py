@@ -1,5 +1,8 @@
 """Element-Research's rnn: recurrent modules, and sequencers that apply them."""
 
+import sys
+
+from t7compat import nn
 from t7compat.rnn import (
     attention,
     bidirectional,
@@ -15,6 +18,20 @@ from t7compat.rnn import (
     seq,
     sequencer,
 )
+from t7compat.rnn.nestedtensors import (
+    recursiveAdd,
+    recursiveCopy,
+    recursiveFill,
+    recursiveNew,
+    recursiveNormal,
+    recursiveResizeAs,
+    recursiveSet,
+    recursiveSum,
+    recursiveTensorEq,
+    recursiveType,
+)
+
+vars(nn)["rnn"] = sys.modules[__name__]  # as in Lua, where programs say nn.rnn.recursiveCopy
 
 __all__ = [
     "attention",
@@ -28,6 +45,16 @@ __all__ = [
     "misc",
     "recurrences",
     "recurrent",
+    "recursiveAdd",
+    "recursiveCopy",
+    "recursiveFill",
+    "recursiveNew",
+    "recursiveNormal",
+    "recursiveResizeAs",
+    "recursiveSet",
+    "recursiveSum",
+    "recursiveTensorEq",
+    "recursiveType",
     "seq",
     "sequencer",
 ]

@@ -30,10 +30,13 @@ from t7compat.nn.tables import (
 )
 from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
 from t7compat.nn.wrappers import MapTable
+from t7compat.nngraph.gmodule import gModule
 from t7compat.rnn import fused
 from t7compat.rnn.gated import Gated, beside, chain, dropout, each, gate_products
+from t7compat.rnn.gategraph import gate_graph
 from t7compat.rnn.hidden import on_demand
 from t7compat.rnn.misc import SAdd
+from t7compat.rnn.whole import NotWhole
 from t7compat.table import Table
 
 if TYPE_CHECKING:
@@ -68,9 +71,9 @@ class LSTM(Gated):
 
     def __init__(
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
-        cell2gate: bool | None = True, p: float | None = 0, mono: bool | None = False,
+        cell2gate: bool = True, p: float = 0, mono: bool = False,
     ) -> None:  # fmt: skip
-        self.cell2gate = cell2gate is None or bool(cell2gate)
+        self.cell2gate = bool(cell2gate)
         super().__init__(inputSize, outputSize or inputSize, rho, p, mono)
 
     def arguments(self) -> tuple[Any, ...]:
@@ -175,16 +178,25 @@ class FastLSTM(LSTM):
 
     i, g, f, o = W x + U h + b, of which g through tanh, the others through the sigmoid
     c' = f * c + i * g        h' = o * tanh(c')
+
+    Two switches of the class, which count when a cell is made: with `FastLSTM.usenngraph = True` its network
+    is a graph of nngraph; with `FastLSTM.bn = True` this has batch normalisation, to which `eps`, `momentum`
+    and `affine` go.  Such cells take batches only.
     """
+
+    usenngraph = False
+    bn = False
+    eps: float | None = None
+    momentum: float | None = None
 
     def __init__(
         self, inputSize: int, outputSize: int | None = None, rho: int | None = None,
-        eps: float | None = None, momentum: float | None = None, affine: bool | None = True,
-        p: float | None = 0, mono: bool | None = False,
+        eps: float | None = None, momentum: float | None = None, affine: bool = True,
+        p: float = 0, mono: bool = False,
     ) -> None:  # fmt: skip
-        options = {"eps": eps, "momentum": momentum, "affine": affine is None or affine}
+        options = {"eps": eps, "momentum": momentum, "affine": affine}
         vars(self).update((name, value) for name, value in options.items() if value is not None)
-        super().__init__(inputSize, outputSize, rho, None, p, mono)
+        super().__init__(inputSize, outputSize, rho, True, p, mono)
 
     def arguments(self) -> tuple[Any, ...]:
         return self.inputSize, self.outputSize
@@ -192,6 +204,17 @@ class FastLSTM(LSTM):
     def buildModel(self) -> Module:
         """{x, h, c} -> {h', c'}"""
         self.i2g, self.o2g = gate_products(self, 4)
+        return self.nngraphModel() if self.usenngraph or self.bn else self.gate_chain()
+
+    def nngraphModel(self) -> Module:
+        """{x, h, c} -> {h', c'} as a graph from the products `i2g` and `o2g`."""
+        return gate_graph(self, self.bn)
+
+    def whole_networks(self) -> list[Module]:
+        return [self.gate_chain(), gate_graph(self, bn=False)]
+
+    def gate_chain(self) -> Module:
+        """{x, h, c} -> {h', c'} by containers, from the products `i2g` and `o2g`."""
         sums = chain(NarrowTable(1, 2), beside(self.i2g, self.o2g), CAddTable())
         gates = sums.add(Reshape(4, self.outputSize)).add(SplitTable(1, 2))
         gates.add(beside(Sigmoid(), Tanh(), Sigmoid(), Sigmoid()))
@@ -206,6 +229,11 @@ class FastLSTM(LSTM):
             FlattenTable(),  # {c', o}
             each(output, SelectTable(1)),
         )
+
+    def run_whole(self, whole: Whole, input: Any) -> Any:
+        if whole.batch is None and type(self.network()[0]) is gModule:
+            raise NotWhole  # it splits the dimension after that of the batch
+        return super().run_whole(whole, input)
 
     def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
         h, c = state

@@ -17,6 +17,8 @@ from t7compat.nn.shapes import expect
 from t7compat.nn.stepping import PROTOCOL
 from t7compat.nn.stochastic import Dropout
 from t7compat.nn.tables import JoinTable
+from t7compat.nngraph.gmodule import gModule
+from t7compat.nngraph.steps import steps_of
 from t7compat.rnn.hidden import Cell
 from t7compat.rnn.masking import MaskZero
 from t7compat.rnn.whole import structure, tree
@@ -83,6 +85,10 @@ class Gated(Cell, typename=""):
         """The network of one step."""
         raise NotImplementedError
 
+    def whole_networks(self) -> list[Module]:
+        """Networks of one step that `unroll` is equal to, however the switches of the class stand."""
+        return [self.buildModel()]
+
     def set_zeros(self, input: Tensor) -> None:
         self.zeroTensor = self.zeroTensor.new_zeros(*input.shape[:-1], self.outputSize)
 
@@ -97,7 +103,7 @@ class Gated(Cell, typename=""):
         kind: Any = type(self)
         if "unroll" not in vars(kind) or self.p > 0:
             return None
-        return [] if structure(self.network()[0]) == usual(kind, *self.arguments()) else None
+        return [] if form(self.network()[0]) in usual(kind, *self.arguments()) else None
 
     def arguments(self) -> tuple[Any, ...]:
         """Those of the constructor of a cell with the same network (without dropout)."""
@@ -130,8 +136,15 @@ class Gated(Cell, typename=""):
 
 @functools.cache
 def usual(kind: Any, *arguments: Any) -> list[Any]:
-    """The structure of the network that a cell of some class has unless somebody changes it."""
+    """The forms of the networks that a cell of some class has unless somebody changes them."""
     generator = mersenne.getRNGState()
-    cell = kind(*arguments)
+    networks = kind(*arguments).whole_networks()
     mersenne.setRNGState(generator)
-    return structure(cell.recurrentModule)
+    return [form(network) for network in networks]
+
+
+def form(network: Module) -> tuple[Any, ...]:
+    """What a network is made of, without its tensors, and where the values go if it is a graph."""
+    steps = steps_of(network.forwardnodes) if isinstance(network, gModule) else ()
+    edges = [(step.sources, step.select, step.parts, "module" in step.data) for step in steps]
+    return structure(network), edges
