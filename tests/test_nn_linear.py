@@ -261,6 +261,25 @@ def test_sparse_layer_is_the_first_of_a_network() -> None:
     network.forward(A)
     network.backward(A, G)
     assert size_text(network.get(1).gradInput) == "{4x2;4x2}"
+    assert network.gradInput is network.get(1).gradInput
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("form", ["table", "one sample", "tensor"])
+def test_containers_have_the_gradient_of_a_sparse_layer(form: str, wanted: bool) -> None:
+    sample = tensor([1, 0.5], [3, 2])
+    batch = Table(sample, sample[:1])
+    input = {"table": batch, "one sample": sample, "tensor": torch.stack([sample, sample])}[form]
+    layer = nn.SparseLinear(4, 2, wanted)
+    network = nn.ParallelTable().add(nn.Sequential().add(nn.Identity()).add(layer)).add(nn.Linear(2, 2))
+    output = network.forward([input, tensor(1, 2)])
+    gradInput = network.backward([input, tensor(1, 2)], output)
+    known = layer.updateGradInput(input, output[1])
+    assert size_text(gradInput[1]) == size_text(known) == size_text(network.get(1).gradInput)
+    if wanted:
+        torch.testing.assert_close(list(gradInput[1]), list(known))
+    assert isinstance(known, Table) == (form != "tensor")
+    assert gradInput[2].shape == (2,)
 
 
 # ---- distances

@@ -106,6 +106,8 @@ class _Opaque(torch.autograd.Function):
 def call_opaque(tape: Tape, module: Module, input: Any) -> Any:
     """The output of a module's own `updateOutput`, in the graph of a tape."""
     call = OpaqueCall(tape, module, input)
+    if module.is_sparse:
+        tape.calls.append((module, input))  # containers around it have its gradInput
     if not tape.is_recorded:
         return to_tuples(data_of, call.output)
     if not tape.chain:

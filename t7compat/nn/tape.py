@@ -34,7 +34,7 @@ from t7compat.nn.gradients import (
 )  # fmt: skip
 from t7compat.nn.opaque import Sweep, call_opaque
 from t7compat.nn.shapes import FAULTS, refuse
-from t7compat.table import leaves, map_leaves, to_tuples
+from t7compat.table import Table, leaves, map_leaves, to_tuples
 
 if TYPE_CHECKING:
     from t7compat.nn.module import Module
@@ -166,10 +166,10 @@ class Tape:
                     places[id(leaf)] = leaf
         return places
 
-    def _set_gradients(self, gradients: dict[int, Tensor | None]) -> Any:
+    def _set_gradients(self, gradients: dict[int, Any]) -> Any:
         """Give every module of the pass its gradInput; return the gradient of the input."""
         for module, input in self.calls:
-            if module.ends_gradient:
+            if module.ends_gradient or module.is_sparse:
                 gradients.update((id(place), module.gradInput) for place in (input, _origin(input)))
         result = self._found(gradients, self.input)
         own: dict[int, Any] = {}  # those of another type than their input: containers have them, too
@@ -182,16 +182,18 @@ class Tape:
                 module.passed_back()
         return own.get(id(self.input), result)
 
-    def _found(self, gradients: dict[int, Tensor | None], value: Any) -> Any:
-        """The gradients of the tensors of a nested value; zeros where nothing depends on one."""
-
-        def gradient(leaf: Any) -> Any:
-            found = gradients.get(id(leaf))
-            if found is None and isinstance(leaf, Tensor):
-                found = gradients[id(leaf)] = torch.zeros_like(leaf, requires_grad=False)
+    def _found(self, gradients: dict[int, Any], value: Any) -> Any:
+        """The gradient of a nested value: zeros for tensors on which nothing depends."""
+        found = gradients.get(id(value))
+        if found is not None:
             return found
-
-        return gradient(value) if isinstance(value, Tensor) else map_leaves(gradient, value)
+        if isinstance(value, Tensor):
+            found = gradients[id(value)] = torch.zeros_like(value, requires_grad=False)
+        elif isinstance(value, tuple):
+            found = Table(*[self._found(gradients, part) for part in value])
+        elif isinstance(value, dict):
+            found = Table.from_items((key, self._found(gradients, part)) for key, part in value.items())
+        return found
 
     def _accumulate(
         self, gradients: tuple[Tensor | None, ...], scale: float, learningRate: float | None
