@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
-from converters.checkpoint import Path, text_of
+from converters.checkpoint import Path, networks, text_of
 from converters.naming import printable
+from converters.native import FAILURES
 from converters.tree import description
+from t7compat.errors import T7Error
 from t7compat.nested import Truth, entries, type_name
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
-from t7compat.t7file.objects import LuaFunction, Storage
+from t7compat.t7file.objects import LuaFunction, Storage, TorchObject
 from t7compat.table import Table
 
-_BUFFERS = {"output", "gradInput", "gradWeight", "gradBias"}
+_BUFFERS = frozenset({"output", "gradInput", "gradWeight", "gradBias", "tableoutput", "tablegradinput"})
 _OF_NODES = frozenset({"input", "gradOutput", "gradOutputBuffer"})
 
 Kind = Literal[
@@ -66,61 +68,101 @@ def differences(a: Any, b: Any, *, tolerance: float = 0, with_buffers: bool = Fa
     """Compare two values part by part.
 
     Numbers that are no further apart than `tolerance` count as equal.  What modules keep from one pass to the
-    next (`output`, `gradInput`, gradients of parameters, ...) is left out unless `with_buffers` is set.
+    next (`output`, `gradInput`, gradients of parameters, ...) is left out unless `with_buffers` is set: the
+    networks get clearState for this.
     """
-    found = Differences()
-    seen: set[tuple[int, int]] = set()
-    first: tuple[dict[Any, Path], dict[Any, Path]] = ({}, {})
-    pending: list[tuple[Any, Any, Path]] = [(a, b, None)]
-    while pending:
-        left, right, path = pending.pop()
-        contents = entries(left), entries(right)
-        if change := _between(left, right, path, tolerance):
-            found.changes.append(change)
-        found.tensors += isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
-        identities = _identity(left), _identity(right)
+    if not with_buffers:
+        for root in (a, b):
+            for network in networks(root).values():
+                with contextlib.suppress(AttributeError, T7Error, *FAILURES):  # not the fields of the class
+                    network.clearState()
+    comparison = _Comparison(tolerance, with_buffers)
+    comparison.compare(a, b)
+    return comparison.found
+
+
+class _Comparison:
+    """The comparison of two values."""
+
+    def __init__(self, tolerance: float, with_buffers: bool) -> None:
+        self.found = Differences()
+        self.tolerance, self.with_buffers = tolerance, with_buffers
+        self.first: tuple[dict[Any, Path], dict[Any, Path]] = ({}, {})  # where what is shared was first met
+        self.partners: dict[int, set[int]] = {}  # the tables and objects of B by those of A
+        self.pending: list[tuple[Any, Any, Path]] = []
+        self.by_object: list[tuple[dict[Any, Any], dict[Any, Any], Path]] = []
+
+    def compare(self, a: Any, b: Any) -> None:
+        """Note all differences between two values."""
+        self.pending.append((a, b, None))
+        while self.pending:
+            while self.pending:
+                self._one(*self.pending.pop())
+            # a table with objects as keys can be compared when it is known which are the same
+            for contents in self.by_object:
+                self._inside(*contents, self._same_object)
+            self.by_object = []
+
+    def _one(self, a: Any, b: Any, path: Path) -> None:
+        if change := _between(a, b, path, self.tolerance):
+            self.found.changes.append(change)
+        self.found.tensors += isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+        identities = _identity(a), _identity(b)
         if None not in identities:
-            places = [known.setdefault(one, path) for known, one in zip(first, identities, strict=True)]
+            places = [known.setdefault(one, path) for known, one in zip(self.first, identities, strict=True)]
             if places[0] is not places[1]:
-                found.changes.append(_sharing(path, *places))
-        if contents[0] is None or contents[1] is None or (id(left), id(right)) in seen:
-            continue
-        seen.add((id(left), id(right)))
-        skipped = frozenset() if with_buffers else _buffers(left) & _buffers(right)
-        inside = list(_paired(contents[0], contents[1], skipped))
-        for key, there in inside:
-            if "b" not in there:
-                found.changes.append(Change(_text((path, key)), "only in A", a=description(there["a"])))
-            elif "a" not in there:
-                found.changes.append(Change(_text((path, key)), "only in B", b=description(there["b"])))
-        pending += [(x["a"], x["b"], (path, key)) for key, x in reversed(inside) if len(x) == 2]
-    return found
+                self.found.changes.append(_sharing(path, *places))
+        inside_a, inside_b = entries(a), entries(b)
+        if inside_a is None or inside_b is None or id(b) in self.partners.setdefault(id(a), set()):
+            return
+        self.partners[id(a)].add(id(b))
+        skipped = frozenset() if self.with_buffers else _buffers(a) & _buffers(b)
+        plain_a, by_object_a = _split(inside_a, skipped)
+        plain_b, by_object_b = _split(inside_b, skipped)
+        self._inside(plain_a, plain_b, path, lambda key: key)
+        if by_object_a or by_object_b:
+            self.by_object.append((by_object_a, by_object_b, path))
+
+    def _inside(self, a: dict[Any, Any], b: dict[Any, Any], path: Path, same: Callable[[Any], Any]) -> None:
+        """Compare entries; `same` gives the key in B for one in A, or None."""
+        keys = {key: same(key) for key in a}
+        pairs = []
+        for key, (shown, value) in a.items():
+            if keys[key] in b:
+                pairs.append((value, b[keys[key]][1], (path, shown)))
+            else:
+                self.found.changes.append(Change(_text((path, shown)), "only in A", a=description(value)))
+        for key in b.keys() - set(keys.values()):
+            shown, value = b[key]
+            self.found.changes.append(Change(_text((path, shown)), "only in B", b=description(value)))
+        self.pending += reversed(pairs)
+
+    def _same_object(self, key: int) -> int | None:
+        partners = self.partners.get(key, set())
+        return next(iter(partners)) if len(partners) == 1 else None
 
 
-def _paired(
-    a: dict[Any, Any], b: dict[Any, Any], skipped: frozenset[str]
-) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The entries of both by key: what stands in A, in B."""
-    sides: dict[Any, tuple[Any, dict[str, Any]]] = {}
-    for side, content in (("a", a), ("b", b)):
-        objects = itertools.count()  # as keys, they have their order in common
-        for key, value in content.items():
-            if not (isinstance(key, str) and key in skipped):
-                plain = key.value if isinstance(key, Truth) else key
-                is_plain = isinstance(plain, str | int | float)
-                token = (type(plain) is bool, plain) if is_plain else ("object", next(objects))
-                sides.setdefault(token, (plain, {}))[1][side] = value
-    return iter(sides.values())
+def _split(content: dict[Any, Any], skipped: frozenset[str]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """The entries with plain keys, and those with objects as keys; each with the key and the value."""
+    plain: dict[Any, Any] = {}
+    by_object: dict[Any, Any] = {}
+    for key, value in content.items():
+        if isinstance(key, Truth):
+            plain[key.value, "boolean"] = key.value, value
+        elif not isinstance(key, str | int | float):
+            by_object[id(key)] = key, value
+        elif key not in skipped:
+            plain[key] = key, value
+    return plain, by_object
 
 
 def _buffers(value: Any) -> frozenset[str]:
-    """The fields of a module, or of a node in a graph, that hold nothing between two passes."""
+    """The fields of a module, or of a node in a graph, that say nothing of what it is."""
     if isinstance(value, Table) and value.mapindex is not None:
         return _OF_NODES
-    if not isinstance(value, Module | Criterion):
+    if not isinstance(value, Module | Criterion | TorchObject):
         return frozenset()
-    gradients = {f"grad{name[0].upper()}{name[1:]}" for name in getattr(value, "parameter_names", ())}
-    return frozenset({*_BUFFERS, *gradients, *getattr(value, "scratch", ())})
+    return _BUFFERS | {f"grad{name[0].upper()}{name[1:]}" for name in getattr(value, "parameter_names", ())}
 
 
 def _between(a: Any, b: Any, path: Path, tolerance: float) -> Change | None:

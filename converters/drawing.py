@@ -16,7 +16,9 @@ from converters.markup import Markup, element
 
 _LETTER, _LINE = 6.7, 15  # pixels of the width of a letter and of the height of a line
 _PADDING, _GAP, _BETWEEN, _LANE = 9, 26, 22, 10  # in a box, between boxes in a row, between rows, of an edge
-_SWEEPS = 12
+_SWEEPS = 30
+_ORDERING = 10  # of the sweeps, those that change the order in the rows
+_STRAIGHT = 8  # the weight of the points of a long edge, against that of a box
 _LONGEST = 44  # letters
 
 
@@ -73,9 +75,9 @@ class _Layout:
         both = {i: [*self.above.get(i, ()), *self.below.get(i, ())] for i in range(len(self.sizes))}
         for sweep in range(_SWEEPS):
             downwards = sweep % 2 == 0
-            near = both if sweep >= _SWEEPS - 2 else self.above if downwards else self.below
+            near = both if sweep >= _ORDERING else self.above if downwards else self.below
             for row in self.rows if downwards else reversed(self.rows):
-                if sweep < _SWEEPS // 2:
+                if sweep < _ORDERING:
                     row.sort(key=lambda i: self._wanted(i, near))
                 self._settle(row, near)
         left = min(self.x[i] - self.sizes[i][0] / 2 for i in range(len(self.x)))
@@ -91,14 +93,15 @@ class _Layout:
         offsets = [0.0]
         for left, right in itertools.pairwise(row):
             offsets.append(offsets[-1] + (self.sizes[left][0] + self.sizes[right][0]) / 2 + _GAP)
-        groups: list[tuple[float, int]] = []  # neighbours that touch: their sum and number
+        groups: list[tuple[float, int, int]] = []  # neighbours that touch: their sum, weight and number
         for i, offset in zip(row, offsets, strict=True):
-            total, count = self._wanted(i, near) - offset, 1
-            while groups and groups[-1][0] / groups[-1][1] >= total / count:
-                total, count = total + groups[-1][0], count + groups[-1][1]
-                groups.pop()
-            groups.append((total, count))
-        places = [total / count for total, count in groups for _ in range(count)]
+            weight, count = _STRAIGHT if self.sizes[i][1] == 0 else 1, 1
+            total = weight * (self._wanted(i, near) - offset)
+            while groups and groups[-1][0] / groups[-1][1] >= total / weight:
+                before = groups.pop()
+                total, weight, count = total + before[0], weight + before[1], count + before[2]
+            groups.append((total, weight, count))
+        places = [total / weight for total, weight, count in groups for _ in range(count)]
         for i, place, offset in zip(row, places, offsets, strict=True):
             self.x[i] = place + offset
 
@@ -118,12 +121,18 @@ class _Text(NamedTuple):
 
 
 def _texts(box: Box) -> list[_Text]:
-    texts = (_Text(box.title, "title"), _Text(box.arguments.strip("()"), ""), _Text(box.detail, "detail"))
+    texts = (_Text(box.title, "title"), _Text(_bare(box.arguments), ""), _Text(box.detail, "detail"))
     return [
         _Text(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", style)
         for text, style in texts
         if text
     ]
+
+
+def _bare(arguments: str) -> str:
+    """Arguments without the brackets around all of them."""
+    whole = arguments.startswith("(") and arguments.endswith(")") and arguments.count("(") == 1
+    return arguments[1:-1] if whole else arguments
 
 
 def _size(box: Box) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from converters.tree import count_parameters, own_text
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.containers import Concat, ConcatTable, Parallel, ParallelTable, Sequential
-from t7compat.nn.module import Module
 from t7compat.nn.shapes import zero_based
 from t7compat.nngraph import gModule
 from t7compat.table import Table
@@ -62,12 +61,11 @@ class _Flow:
         output = self._enter(network, "", 0, 0)
         self.boxes.append(Box("output", "", "", "", _flat(output)))
 
-    def _add(self, module: Any, path: str, given: Value, name: str = "") -> int:
+    def _add(self, module: Any, path: str, given: Value, name: str = "", is_open: bool = False) -> int:
         title = type_name(module).removeprefix("nn.")
-        box = Box(
-            f"{name}: {title}" if name else title, own_text(module), _figures(module), path, _flat(given)
-        )
-        self.boxes.append(box)
+        figures = ", ".join([*([] if is_open else _inside(module)), *_output(module)])
+        title = f"{name}: {title}" if name else title
+        self.boxes.append(Box(title, own_text(module), figures, path, _flat(given)))
         return len(self.boxes) - 1
 
     def _enter(self, module: Any, path: str, given: Value, depth: int, name: str = "") -> Value:
@@ -89,7 +87,7 @@ class _Flow:
         found = tuple(
             self._enter(*child, take, depth + 1) for child, take in zip(children, takes, strict=True)
         )
-        return found if kind in (ConcatTable, ParallelTable) else self._add(module, path, found, name)
+        return found if kind in (ConcatTable, ParallelTable) else self._add(module, path, found, name, True)
 
     def _graph(self, module: gModule, path: str, given: Value, depth: int) -> Value:
         """Follows the nodes as nngraph does."""
@@ -126,14 +124,17 @@ def _in_order(received: dict[Any, Value]) -> tuple[Value, ...]:
     return tuple(received[position] for position in sorted(received))
 
 
-def _figures(module: Any) -> str:
-    """The number of parameters, and the size of the output that the file holds."""
-    count = count_parameters(module)
+def _inside(module: Any) -> list[str]:
+    """How much is in a layer."""
+    count, inside = count_parameters(module), vars(module).get("modules")
     figures = [f"{count:,} parameter{'s' * (count != 1)}"] * bool(count)
+    if isinstance(inside, Table) and inside and not own_text(module):
+        figures.append(f"{len(inside)} module{'s' * (len(inside) != 1)}")
+    return figures
+
+
+def _output(module: Any) -> list[str]:
+    """The size of the output that the file holds."""
     output = vars(module).get("output")
-    if isinstance(output, torch.Tensor) and output.numel():
-        figures.append("gave " + "x".join(map(str, output.shape)))
-    inside = vars(module).get("modules")
-    if isinstance(inside, Table) and isinstance(module, Module) and inside and not own_text(module):
-        figures.append(f"{len(inside)} module{'s' * (len(inside) != 1)} inside")
-    return ", ".join(figures)
+    known = isinstance(output, torch.Tensor) and output.numel()
+    return ["gave " + "x".join(map(str, output.shape))] if known else []

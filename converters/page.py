@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +13,19 @@ from typing import Any
 import torch
 
 from converters import tree
-from converters.checkpoint import networks
+from converters.checkpoint import Path as Place
+from converters.checkpoint import is_network, networks, text_of
 from converters.drawing import drawing
 from converters.flow import flow
 from converters.markup import Markup, element
 from converters.report import NetworkReport, Report
 from converters.tree import Row
-from t7compat.nested import type_name, walk
-from t7compat.nn.module import Module
+from t7compat.nested import entries, type_name
 
 _MOST_ROWS = 20_000  # of the tree: browsers are slow with more
 _MOST_TENSORS = 500  # in the table of weights
 _OPEN = 3  # levels of the tree that are open at the beginning
-_BINS, _WIDTH, _HEIGHT = 48, 192, 36
+_FEWEST_BINS, _BINS, _WIDTH, _HEIGHT = 5, 48, 192, 36
 
 _ARROW = Markup(
     '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs><marker id="arrow" '
@@ -146,7 +147,7 @@ def _network(path: str, network: Any) -> Iterator[Markup]:
     weights = list(itertools.islice(_weights(network), _MOST_TENSORS + 1))
     if weights:
         yield element("h3", {}, "Weights")
-        head = ("of", "name", "size", "smallest", "mean", "largest", "deviation", "distribution")
+        head = ("parameter", "of", "size", "smallest", "mean", "largest", "deviation", "distribution")
         yield _table(head, weights[:_MOST_TENSORS], frozenset({3, 4, 5, 6}))
     if len(weights) > _MOST_TENSORS:
         yield element("p", {"class": "soft"}, f"The first {_MOST_TENSORS}.")
@@ -155,17 +156,29 @@ def _network(path: str, network: Any) -> Iterator[Markup]:
 def _weights(network: Any) -> Iterator[tuple[str, ...]]:
     """A row for each parameter, shared ones once."""
     seen = set()
-    for module, fields in walk(network):
-        names = (
-            getattr(type(module), "parameter_names", ()) if isinstance(module, Module) else ("weight", "bias")
-        )
-        for name in names or ("weight", "bias"):
-            tensor = fields.get(name)
+    for value, path in _parts(network):
+        for name in getattr(type(value), "parameter_names", ()) or ("weight", "bias"):
+            tensor = (entries(value) or {}).get(name)
             if isinstance(tensor, torch.Tensor) and tensor.numel() and tensor.is_floating_point():
                 place = tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape
                 if place not in seen:
                     seen.add(place)
-                    yield type_name(module), name, "x".join(map(str, tensor.shape)), *_distribution(tensor)
+                    size = "x".join(map(str, tensor.shape))
+                    yield text_of((path, name)), type_name(value), size, *_distribution(tensor)
+
+
+def _parts(network: Any) -> Iterator[tuple[Any, Place]]:
+    """The modules in a network with the shortest paths to them."""
+    pending: deque[tuple[Any, Place]] = deque([(network, None)])
+    seen: set[int] = set()
+    while pending:
+        value, path = pending.popleft()
+        content = entries(value)
+        if content is not None and id(value) not in seen:
+            seen.add(id(value))
+            if is_network(value):
+                yield value, path
+            pending += [(inner, (path, key)) for key, inner in content.items()]
 
 
 def _distribution(tensor: torch.Tensor) -> tuple[str, ...]:
@@ -186,11 +199,12 @@ def _histogram(numbers: torch.Tensor, low: float, high: float) -> Markup:
     """Bars over the range of the numbers; a line stands at 0."""
     if not math.isfinite(high - low) or high == low:
         return Markup("")
-    counts = torch.histc(numbers, _BINS, low, high)
+    bins = max(_FEWEST_BINS, min(_BINS, math.isqrt(4 * len(numbers))))
+    counts = torch.histc(numbers, bins, low, high)
     heights = (counts / counts.max() * _HEIGHT).tolist()
-    step = _WIDTH / _BINS
+    step = _WIDTH / bins
     bars = "".join(
-        f"M{i * step:.0f},{_HEIGHT}v{-max(h, 1.0):.1f}h{step - 1:.0f}V{_HEIGHT}z"
+        f"M{i * step:.1f},{_HEIGHT}v{-max(h, 1.0):.1f}h{step - 1:.1f}V{_HEIGHT}z"
         for i, h in enumerate(heights)
         if h
     )
