@@ -203,7 +203,9 @@ def _size(tensor: torch.Tensor) -> str:
 
 def _sharing(path: Path, in_a: Path, in_b: Path) -> Change:
     """What is one thing with an earlier one in only one of the files, or with another one."""
-    a, b = ("on its own" if first is path else f"same as {_text(first)}" for first in (in_a, in_b))
+    a, b = (
+        "on its own" if first is path else f"same as {_text(first) or 'the whole'}" for first in (in_a, in_b)
+    )
     return Change(_text(path), "other sharing", a, b)
 
 

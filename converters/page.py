@@ -225,7 +225,7 @@ def _tree(rows: list[Row]) -> Iterator[Markup]:
         yield Markup("</details>" * (depth - row.depth))
         depth = row.depth
         if following is not None and following.depth > row.depth:
-            yield Markup("<details open>" if row.depth < _OPEN else "<details>")
+            yield Markup('<details open="">' if row.depth < _OPEN else "<details>")
             yield element("summary", {"title": row.path}, *_line(row))
             depth += 1
         else:

@@ -197,7 +197,7 @@ def line(row: Row) -> str:
         parts = [row.text]
     elif row.text.startswith("("):
         parts = [row.type + row.text]
-    if row.parameters is not None:
+    if row.parameters:
         parts.append(f"({row.parameters:,} parameters)")
     if (row.bytes or 0) >= _WORTH_TELLING:
         parts.append(f"({amount(row.bytes or 0)})")
