@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -13,8 +12,16 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from converters import tree
-from converters.conversion import convert, read
+from converters.commands import (
+    debug_option,
+    diff_command,
+    file_argument,
+    inspect_command,
+    json_option,
+    supported_command,
+    verify_command,
+)
+from converters.conversion import convert
 from converters.naming import printable
 from converters.report import Report
 from t7compat.errors import T7Error
@@ -22,6 +29,7 @@ from t7compat.errors import T7Error
 BAD_USAGE = 2
 INTERRUPTED = 130  # as a shell says of a program that ended by SIGINT or
 NOBODY_READS = 141  # by SIGPIPE
+_LIST = "--list-supported"
 _LARGE = 100 * 2**20  # bytes: with larger files it is good to see that something goes on
 
 
@@ -29,6 +37,8 @@ class Commands(click.Group):
     """A group with the default command `convert`, whose errors are one line on stderr."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if _LIST in args:
+            args = [supported_command.name or "", *(word for word in args if word != _LIST)]
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if not args or args[0] not in own | self.commands.keys():
             args = ["convert", *args]
@@ -79,17 +89,11 @@ def _message(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
-_debug = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show where in the program an error arose."
-)
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as JSON (see docs/convert.md)."
-)
-_file = click.argument("file", type=click.Path(path_type=Path))
-
-
-@click.group(cls=Commands, options_metavar="[OPTIONS] FILE", subcommand_metavar="| inspect [OPTIONS] FILE")
+@click.group(cls=Commands, options_metavar="[OPTIONS] FILE", subcommand_metavar="| COMMAND ...")
 @click.version_option(package_name="t7compat")
+@click.option(
+    "--list-supported", is_flag=True, expose_value=False, help="List all classes, and what becomes of them."
+)
 def main() -> None:
     """Convert the networks in a .t7 file of Lua Torch7 to PyTorch, and prove that they give the same numbers.
 
@@ -104,6 +108,10 @@ def main() -> None:
       t7convert model.t7 -o converted --force     write to a folder, replace what is there
       t7convert model.t7 --input-shape 1x3x32x32  if no input is found that the network takes
       t7convert inspect model.t7                  show what is in the file
+      t7convert inspect model.t7 --html page.html the same as a page for the browser, with pictures
+      t7convert diff before.t7 after.t7           show what is different
+      t7convert verify model.t7 model.py          prove a written file again
+      t7convert --list-supported                  list the classes that are known
       t7convert ./inspect                         a file that has the name of a command
 
     \b
@@ -116,7 +124,7 @@ def main() -> None:
 
 
 @main.command("convert", short_help="Convert FILE; the default.")
-@_file
+@file_argument
 @click.option(
     "-o",
     "--output",
@@ -129,8 +137,8 @@ def main() -> None:
     "--input-shape", metavar="SIZE", help="The size of the input, as in 3x4, or 3x4,3x5 for a table."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but what is wrong.")
-@_json
-@_debug
+@json_option
+@debug_option
 def convert_command(
     file: Path, output: Path | None, force: bool, input_shape: str | None, quiet: bool, as_json: bool
 ) -> int:
@@ -166,34 +174,5 @@ def _lines(report: Report) -> list[Text]:
     return lines + [Text(printable(f"wrote {Path(report.folder, name)}")) for name in report.files]
 
 
-@main.command("inspect", short_help="Show what is in FILE.")
-@_file
-@click.option(
-    "--depth", metavar="N", type=click.IntRange(0), default=100, help="Show N levels (default: 100)."
-)
-@_json
-@_debug
-def inspect_command(file: Path, depth: int, as_json: bool) -> int:
-    """Show the tree of a .t7 file: types, sizes, numbers of parameters, and what is shared.
-
-    `&1` marks a table or object that occurs several times, or the memory of several tensors.  Long tables are
-    abbreviated.
-
-    \b
-    Examples:
-      t7convert inspect model.t7
-      t7convert inspect model.t7 --depth 3
-      t7convert inspect model.t7 --json | jq '.rows[] | select(.type == "nn.Linear")'
-    """
-    root, notes = read(file)
-    found, sums = tree.rows(root, depth), tree.totals(root)
-    if as_json:
-        content = {"file": str(file), "totals": dataclasses.asdict(sums), "notes": notes}
-        click.echo(json.dumps({**content, "rows": [dataclasses.asdict(row) for row in found]}, indent=1))
-        return 0
-    for row in found:
-        click.echo(tree.line(row))
-    click.echo(f"{sums.parameters:,} parameters; {sums.bytes:,} bytes in {sums.storages:,} storages")
-    for note in notes:
-        click.echo(printable(note), err=True)
-    return 0
+for command in (inspect_command, diff_command, verify_command, supported_command):
+    main.add_command(command)

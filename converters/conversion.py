@@ -26,6 +26,7 @@ from t7compat.errors import InputError, T7Error, T7FormatError
 from t7compat.nested import type_name
 from t7compat.nn.shapes import describe
 from t7compat.t7file import load_all
+from t7compat.t7file.reader import OnUpgrade
 from t7compat.table import Table
 
 _LONGEST_NAME = 100
@@ -57,7 +58,9 @@ def convert(
     if not found:
         raise T7Error(f"{printable(str(path))} holds no network; t7convert inspect shows what it holds")
     stem = identifier(path.stem)
-    jobs = [Job(path.name, name, where, found[where]) for name, where in _names(stem, list(found)).items()]
+    jobs = [
+        Job(path.name, name, where, found[where]) for name, where in file_names(stem, list(found)).items()
+    ]
     others = [f"{stem}.json", f"{stem}.data.safetensors"]
     _expect_free(folder, [name for job in jobs for name in job.files], path, force)
     with _stage(folder) as stage:
@@ -79,12 +82,15 @@ def convert(
     return Report(str(path), str(folder), [job.report for job in jobs], own, checkpoint.unknown(root), notes)
 
 
-def read(path: Path) -> tuple[Any, list[str]]:
-    """What a file holds, as a table if it is several values; and what the user should know about it."""
+def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str]]:
+    """What a file holds, as a table if it is several values; and what the user should know about it.
+
+    `on_upgrade` is that of `load_all`.
+    """
     values: list[Any] = []
     notes = []
     try:
-        for value in load_all(path, map_location="cpu"):
+        for value in load_all(path, map_location="cpu", on_upgrade=on_upgrade):
             values.append(value)
     except T7FormatError as error:
         if not values:
@@ -226,7 +232,7 @@ def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_fi
         write_safetensors(stage / data_file, rest.tensors)
 
 
-def _names(stem: str, paths: list[str]) -> dict[str, str]:
+def file_names(stem: str, paths: list[str]) -> dict[str, str]:
     """Names for the networks at these paths, each with its path."""
     names: dict[str, str] = {}
     for path in paths:

@@ -1,11 +1,11 @@
-"""What a .t7 file holds, as rows of a tree: types, sizes, sharing."""
+"""What a .t7 file holds, as rows of a tree: types, sizes, sharing, and what is unusual."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from t7compat.table import Table
 _PLAIN_SHOWN, _SHOWN = 20, 200  # entries of a table: as long as they are plain values, and in all
 _NUMBERS_SHOWN = 8  # of a storage: most are sizes
 _LONGEST_TEXT = 60
+_WORTH_TELLING = 1024  # bytes of a tensor: fewer are plain from its size
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Row:
     """One value: where it is, its Torch type, and a description in one line.
 
     `label` is a number for what occurs several times (a table, an object, the memory of tensors); `again`
-    says that the content stands at an earlier row.
+    says that the content stands at an earlier row; `remarks` are what is unusual.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Row:
     parameters: int | None = None
     label: int | None = None
     again: bool = False
+    remarks: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -71,8 +73,12 @@ def totals(value: Any) -> Totals:
     return Totals(count_parameters(value), len(memory), sum(memory.values()))
 
 
-def rows(root: Any, deepest: int = 100) -> Iterator[Row]:
-    """The rows of a value and of all in it, down to a depth; long tables are abbreviated."""
+def rows(root: Any, deepest: int = 100, remarks: Mapping[int, list[str]] | None = None) -> Iterator[Row]:
+    """The rows of a value and of all in it, down to a depth; long tables are abbreviated.
+
+    `remarks` is what unusual.py found.
+    """
+    remarks = remarks or {}
     counts = _occurrences(root)
     labels: dict[int, int] = {}
     shown: set[int] = set()
@@ -84,6 +90,7 @@ def rows(root: Any, deepest: int = 100) -> Iterator[Row]:
         if counts[_identity(value)] > 1:
             row.label = labels.setdefault(_identity(value), len(labels) + 1)
             row.again = content is not None and id(value) in shown
+        row.remarks = [] if row.again else list(map(printable, remarks.get(id(value), ())))
         yield row
         if content and not row.again and depth < deepest:
             shown.add(id(value))
@@ -120,14 +127,15 @@ def _row(value: Any, path: Path, depth: int, in_network: bool) -> Row:
     elif isinstance(value, LuaFunction):
         row.text = f"{len(value.bytecode)} bytes of bytecode, {len(entries(value.upvalues) or ())} upvalues"
     elif is_network(value):
-        row.text = _network_text(value)
-        row.parameters = None if in_network else count_parameters(value)
+        row.text = own_text(value)
+        inner = in_network and not vars(value).get("modules")
+        row.parameters = None if inner else count_parameters(value)
     elif _is_plain(value):
         row.text = _shortened(f'"{value}"' if isinstance(value, str) else to_text(value))
     return row
 
 
-def _network_text(value: Any) -> str:
+def own_text(value: Any) -> str:
     """What Torch prints for a module if that is one line, without its class."""
     try:
         text = str(value) if isinstance(value, Module) and not any(True for _ in value.children()) else ""
@@ -183,14 +191,30 @@ def _occurrences(root: Any) -> Counter[int]:
 
 
 def line(row: Row) -> str:
-    """A row as a line of text."""
+    """A row as a line of text, without indentation and remarks."""
     parts = [row.type.removeprefix("torch.") if row.size is not None else row.type, row.text]
     if row.type in ("number", "boolean", "string", "nil"):
         parts = [row.text]
     elif row.text.startswith("("):
         parts = [row.type + row.text]
-    if row.parameters is not None:
+    if row.parameters:
         parts.append(f"({row.parameters:,} parameters)")
+    if (row.bytes or 0) >= _WORTH_TELLING:
+        parts.append(f"({amount(row.bytes or 0)})")
     if row.label is not None:
         parts.append(f"&{row.label}" + (" (above)" if row.again else ""))
-    return "  " * row.depth + (f"{row.key}: " if row.key else "") + " ".join(filter(None, parts))
+    return (f"{row.key}: " if row.key else "") + " ".join(filter(None, parts))
+
+
+def description(value: Any) -> str:
+    """A value, without what is in it, as a line of text."""
+    return line(_row(value, None, 0, False))
+
+
+def amount(count: int) -> str:
+    """A number of bytes for people: 96 bytes, 1.5 MB."""
+    size, units = float(count), iter(("bytes", "KB", "MB", "GB", "TB"))
+    unit = next(units)
+    while size >= 1024 and unit != "TB":
+        size, unit = size / 1024, next(units)
+    return f"{size:.3g} {unit}" if unit != "bytes" and size < 100 else f"{size:.0f} {unit}"

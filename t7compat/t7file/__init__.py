@@ -114,7 +114,7 @@ from t7compat.t7file.ascii import AsciiSink, AsciiSource
 from t7compat.t7file.fromtorchfile import from_torchfile
 from t7compat.t7file.location import MapLocation, placing
 from t7compat.t7file.objects import LongStorage, LuaFunction, Storage, TorchObject
-from t7compat.t7file.reader import Reader
+from t7compat.t7file.reader import OnUpgrade, Reader
 from t7compat.t7file.sniff import recognise
 from t7compat.t7file.wire import BinarySink, BinarySource, Buffer
 from t7compat.t7file.writer import Writer
@@ -170,8 +170,12 @@ def load_all(
     format: str | None = None,
     long_size: int | None = None,
     endian: str | None = None,
+    on_upgrade: OnUpgrade | None = None,
 ) -> Iterator[Any]:
-    """All values of a .t7 file, one after the other; they may share objects.  See `load`."""
+    """All values of a .t7 file, one after the other; they may share objects.  See `load`.
+
+    `on_upgrade(object, names)` is called where a class brought fields of an old format up to date.
+    """
     _check(format=format or "binary", long_size=long_size or 8, endian=endian or "little")
     data, name = _contents(path)
     if format is None or (format == "binary" and endian is None):
@@ -183,7 +187,7 @@ def load_all(
     else:
         views = mmap and isinstance(data, memory_map.mmap)
         source = BinarySource(data, name, endian=endian or "little", long_size=long_size, views=views)
-    reader, ended = Reader(source, placing(map_location)), False
+    reader, ended = Reader(source, placing(map_location), on_upgrade), False
     while not ended:
         with _without_collection():
             value = reader.readObject()

@@ -23,6 +23,8 @@ _MOST_DIMENSIONS = 1000
 _LARGEST_NUMEL = 2**63
 _DEEPEST = 50  # objects that read themselves, one inside the other: these use Python's stack
 
+OnUpgrade = Callable[[Any, list[str]], object]
+
 
 class _Entries:
     """A table or object whose content is being read: `values` has the keys and values so far, alternately."""
@@ -80,11 +82,14 @@ class Reader:
     Classes that read themselves get the reader as `file`.  It has the methods of Lua's `torch.File` for
     reading; `version` is that of the object in the file.  Nested values do not use Python's stack, but
     these classes do when they call `readObject`; `read_entries` and `read_items` are for those that may be
-    deeply nested.
+    deeply nested.  `on_upgrade` is told of objects whose class changed fields of an old format, and of the
+    names of these.
     """
 
-    def __init__(self, source: Source, place: Place | None = None) -> None:
-        self.source, self.place = source, place or placing(None)
+    def __init__(
+        self, source: Source, place: Place | None = None, on_upgrade: OnUpgrade | None = None
+    ) -> None:
+        self.source, self.place, self.on_upgrade = source, place or placing(None), on_upgrade
         self.version = 0
         self._known: dict[int, Any] = {}
         self._frames: list[_Entries] = []
@@ -216,7 +221,13 @@ class Reader:
         """Bring an object whose fields are all there to the form that its class has today."""
         value = self._settlement.settle(value)
         if hasattr(type(value), "upgrade"):
+            before = dict(vars(value))
             self._call(value, value.upgrade, version)
+            if self.on_upgrade is not None:
+                after = vars(value)
+                changed = [name for name in before | after if before.get(name) is not after.get(name)]
+                if changed:
+                    self.on_upgrade(value, changed)
 
     def _let_read(self, value: Any, version: int) -> None:
         """A layout that only the class knows."""

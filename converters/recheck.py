@@ -1,0 +1,93 @@
+"""The proof once more: the Torch network of a file against a written file, as it is now."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from converters import checkpoint, graph_samples, samples, verify
+from converters.compare import difference
+from converters.conversion import file_names, read
+from converters.naming import identifier, printable
+from converters.native import FAILURES, Plan
+from converters.report import Verification
+from t7compat.errors import InputError, T7Error
+from t7compat.nested import type_name
+from t7compat.nn.module import Module
+from t7compat.nn.shapes import describe
+
+
+def recheck(
+    model: str | os.PathLike[str],
+    written: str | os.PathLike[str],
+    *,
+    network: str | None = None,
+    input_shape: str | None = None,
+) -> tuple[str, Verification]:
+    """Run a network of the .t7 file `model` and the written file again on the same random input.
+
+    `network` is its path in the .t7 file, by default the one that has a name like the written file;
+    `input_shape` is as in `convert`.  Gives the path and the result.  Raises T7Error or OSError where there
+    is nothing to compare.
+    """
+    model, written = Path(model), Path(written)
+    sizes = samples.parse(input_shape) if input_shape else None
+    with written.open(encoding="utf-8"):  # an error now is better than one in the other process
+        pass
+    found = checkpoint.networks(read(model)[0])
+    where = _network(model, written, network, list(found))
+    result = Verification()
+    sample = _sample(found[where], sizes, result)
+    if sample is None:
+        return where, result
+    with tempfile.TemporaryDirectory(prefix="t7convert-") as folder:
+        for file in (written, written.with_suffix(".safetensors")):
+            Path(folder, file.name).symlink_to(file.absolute())
+        output = verify.in_fresh_process(Path(folder), {written.stem: sample.input})[written.stem]
+    if isinstance(output, str):
+        result.outcome, result.reason = "deviates", f"the written network fails: {output}"
+        return where, result
+    apart = difference(output, sample.output)
+    result.outcome, result.reason = "verified" if apart.within else "deviates", apart.problem
+    if math.isfinite(apart.largest):
+        result.largest, result.allowed = apart.largest, apart.allowed
+    return where, result
+
+
+def _network(model: Path, written: Path, wanted: str | None, paths: list[str]) -> str:
+    """The path of the network that is meant."""
+    if not paths:
+        raise T7Error(f"{printable(str(model))} holds no network")
+    known = ", ".join(path or "the whole" for path in paths)
+    if wanted is not None and wanted not in paths:
+        raise T7Error(f"{printable(str(model))} has no network {wanted}, but {known}")
+    by_name = file_names(identifier(model.stem), paths).get(written.stem)
+    where = wanted if wanted is not None else by_name if by_name is not None else paths[0]
+    if wanted is None and by_name is None and len(paths) > 1:
+        raise T7Error(f"which network is {written.name}? --network PATH tells; there are {known}")
+    return where
+
+
+def _sample(module: Any, sizes: list[tuple[int, ...]] | None, result: Verification) -> verify.Sample | None:
+    """An input and what the Torch network gives for it; None if there is none, for the reason in `result`."""
+    if not isinstance(module, Module):
+        result.reason = f"no class {type_name(module)} is known, so the Torch network cannot run"
+        return None
+    try:
+        wishes = graph_samples.wishes(module, Plan(module).root)
+        sample = verify.sample(module, samples.shaped(sizes, wishes) if sizes else None, wishes)
+    except (InputError, *FAILURES) as error:
+        result.reason = str(error)
+        return None
+    if sample is None:
+        result.reason = "no input was found that it takes; give its size with --input-shape"
+        return None
+    result.input, result.output = sample.shape, describe(sample.output)
+    if sample.is_random or not sample.tells_something:
+        random = "it draws random numbers in evaluation"
+        result.reason = random if sample.is_random else "its output has no finite number"
+        return None
+    return sample
