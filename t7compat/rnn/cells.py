@@ -239,6 +239,9 @@ class FastLSTM(LSTM):
         h, c = state
         (of_input, bias), (of_state, *_) = self.leaves(whole)
         output, last, states = fused.fast_lstm(x, h, c, of_input, of_state, bias, self.mask(x))
+        if isinstance(states, fused.Unfolding):
+            rows = states.of_input, states.of_state, states.bias
+            whole.keep(dict(zip((of_input, of_state, bias), rows, strict=True)), fused.swapped)
         return output, [last], cells_of(states)
 
 

@@ -9,7 +9,7 @@ with them the state, are set to zero: independent sequences follow each other th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,7 @@ from t7compat.nn.shapes import expect_fit, like
 
 Tensor = torch.Tensor
 # The cells and the gates of all steps, or how to compute them
-States = tuple[Tensor, Tensor] | Callable[[], tuple[Tensor, Tensor]]
+States = "tuple[Tensor, Tensor] | Unfolding | Callable[[], tuple[Tensor, Tensor]]"
 
 # Gives what has come to be known of gradients
 Later = Callable[[], list[Tensor | None]]
@@ -48,7 +48,7 @@ def fast_lstm(
 ) -> tuple[Tensor, Tensor, States]:
     """As `lstm`; the weights for input and state have the gates in rows, in the order i, g, f, o."""
     if mask is None and _has_kernel(x):
-        return _by_kernel(x, h, c, *[reordered(rows, "igfo", "ifgo") for rows in (of_input, of_state, bias)])
+        return _by_kernel(x, h, c, *[swapped(rows) for rows in (of_input, of_state, bias)])
     weight = reordered(torch.cat((of_input, of_state), 1), "igfo", "ifog").t()
     return lstm(x, h, c, weight, reordered(bias, "igfo", "ifog"), mask=mask)
 
@@ -80,6 +80,28 @@ def reordered(rows: Tensor, order: str, wanted: str) -> Tensor:
     return torch.cat([parts[name] for name in wanted])
 
 
+def swapped(rows: Tensor) -> Tensor:
+    """The rows for four gates with the middle ones in each other's place: i, g, f, o are i, f, g, o then."""
+    result: Tensor = _Swapped.apply(rows)
+    return result
+
+
+class _Swapped(torch.autograd.Function):
+    """rows -> rows"""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return reordered(rows, "igfo", "ifgo")
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        second, third = gradient.chunk(4)[1:3]  # nobody else has the gradient: it need not be copied
+        kept = second.clone()
+        second.copy_(third)
+        third.copy_(kept)
+        return gradient
+
+
 # ---- PyTorch's kernel
 
 
@@ -95,13 +117,28 @@ def _by_kernel(
     train = torch.is_grad_enabled()
     output, _, last = torch.lstm(x, (h[None], c[None]), weights, True, 1, 0.0, train, False, False)
     kept = [tensor.detach() for tensor in (x, h, c, of_input, of_state, bias, output)]
-    return output, last[0], lambda: _unfolded(*kept)
+    return output, last[0], Unfolding(*kept)
+
+
+class Unfolding(NamedTuple):
+    """What is known of an LSTM of which only the outputs were computed; called, it gives cells and gates."""
+
+    x: Tensor
+    h: Tensor
+    c: Tensor
+    of_input: Tensor
+    of_state: Tensor
+    bias: Tensor
+    output: Tensor
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """The cells and gates of all steps."""
+        return _unfolded(*self)
 
 
 def _unfolded(
     x: Tensor, h: Tensor, c: Tensor, of_input: Tensor, of_state: Tensor, bias: Tensor, output: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The cells and gates of all steps of an LSTM whose outputs are known."""
     i, f, g, o = (x @ of_input.t() + _shifted(h, output) @ of_state.t() + bias).chunk(4, -1)
     gates = torch.cat((torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o), torch.tanh(g)), -1)
     cells = []

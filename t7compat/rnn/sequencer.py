@@ -104,7 +104,8 @@ class Sequencer(AbstractSequencer):
             if not isinstance(outputs[0], Tensor):
                 wanted = "a module with tensors as output, since the input is one"
                 raise InputError(f"{self.__typename__}: expected {wanted}, got {describe(outputs[0])}")
-            self.output = self.whole.sequence(self.whole.output) if self.whole else torch.stack(outputs)
+            whole = self.whole  # whose output is the graph's own
+            self.output = whole.sequence(whole.output).clone() if whole else torch.stack(outputs)
         return self.output
 
     def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:

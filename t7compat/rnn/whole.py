@@ -10,7 +10,8 @@ modules inside of a cell have no outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -65,6 +66,8 @@ class Whole(Tape):
         self.length, self.batch = len(steps), batch
         self.given, self.versions = tensors(steps), versions(steps)
         self.runs: list[Run] = []
+        # For each parameter, by identity of its leaf, what gives its value in the forward
+        self.kept: dict[int, Callable[[], Tensor]] = {}
         self.gradOutput: list[Any] | None = None  # of the last backward
         self.rows: Any = None  # the same as one batch
         self.gradient: Any = None  # that of the input
@@ -76,7 +79,8 @@ class Whole(Tape):
             if self.generator is not None:
                 mersenne.setRNGState(self.generator)
             raise NotWhole from error
-        self.kept = [leaf.detach().clone() for *_, leaf in self.parameters] if self.is_recorded else []
+        for *_, leaf in self.parameters if self.is_recorded else ():
+            self.kept.setdefault(id(leaf), functools.partial(torch.Tensor.detach, leaf.detach().clone()))
         for dropout in dropouts:
             dropout.noise = self.step(dropout.noise, -1).clone()
         for run in self.runs:
@@ -154,8 +158,8 @@ class Whole(Tape):
         return [root.module.outputs[t] for t in range(root.start, root.start + self.length)]
 
     def sequence(self, rows: Tensor) -> Tensor:
-        """A copy, (time * batch, ...) -> (time, batch, ...) if steps have a batch."""
-        return (rows.detach() if self.batch is None else self.timed(rows.detach())).clone()
+        """(time * batch, ...) -> (time, batch, ...) if steps have a batch; outside of the graph"""
+        return rows.detach() if self.batch is None else self.timed(rows.detach())
 
     def timed(self, rows: Tensor) -> Tensor:
         """(time * batch, ...) -> (time, batch, ...)"""
@@ -205,12 +209,13 @@ class Whole(Tape):
                 setattr(run.module, counter, run.start)
         return True
 
+    def keep(self, copies: dict[Tensor, Tensor], original: Callable[[Tensor], Tensor]) -> None:
+        """Say that a cell has copies of some parameters already, which `original` makes out of them."""
+        self.kept.update((id(leaf), functools.partial(original, copy)) for leaf, copy in copies.items())
+
     def has_other_parameters(self) -> bool:
         """Whether parameters have changed since the forward."""
-        return any(
-            not torch.equal(leaf.detach(), kept)
-            for (*_, leaf), kept in zip(self.parameters, self.kept, strict=True)
-        )
+        return any(not torch.equal(leaf.detach(), self.kept[id(leaf)]()) for *_, leaf in self.parameters)
 
     def take_changes(self) -> None:
         """Take over what has changed in the steps of the input: the gradients of parameters heed that."""
@@ -250,22 +255,21 @@ class Whole(Tape):
         fields = ("rho", "step", "output", "gradInput", "updateGradInputStep", "accGradParametersStep")
         later = [{name: getattr(module, name) for name in fields} for module in modules]
         generator = mersenne.getRNGState()
-        current = [leaf.detach().clone() for *_, leaf in self.parameters] if self.kept else []
+        leaves = [leaf for *_, leaf in self.parameters if id(leaf) in self.kept]
+        current = [leaf.detach().clone() for leaf in leaves]
         try:
-            self._set_parameters(self.kept)
+            for leaf in leaves:
+                leaf.data.copy_(self.kept[id(leaf)]())
             if self.generator is not None:
                 mersenne.setRNGState(self.generator)
             is_last = later[-1]["step"] == self.runs[-1].start + self.length
             self._run_again(self.gradOutput if is_last else None)
         finally:
-            self._set_parameters(current)
+            for leaf, value in zip(leaves, current, strict=True):
+                leaf.data.copy_(value)
             mersenne.setRNGState(generator)
             for module, values in zip(modules, later, strict=True):
                 vars(module).update(values)
-
-    def _set_parameters(self, values: list[Tensor]) -> None:
-        for (*_, leaf), value in zip(self.parameters, values, strict=False):
-            leaf.data.copy_(value)
 
     def _run_again(self, gradOutput: list[Any] | None) -> None:
         root, inputs = self.runs[-1].module, self.steps(self.input)
