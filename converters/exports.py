@@ -1,7 +1,8 @@
 """Networks as programs of torch.export (.pt2) and as ONNX graphs, and what these give for an input.
 
 Both are recorded from a run on the sample.  Sizes of the input that the recorded operations leave free stay
-free in the file, above all that of the batch; the others are those of the sample.
+free in the file, above all that of the batch, if the Torch network gives the same for others, too; the rest
+of the sizes are those of the sample.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ from typing import Any
 
 import torch
 
+from converters.compare import difference
 from t7compat.errors import T7Error
 from t7compat.table import leaves, to_tuples
 
 Free = list[tuple[bool, ...]]  # for each tensor of the input: which of its sizes are free
+Run = Callable[[Any], Any]
+_ALL = 9  # dimensions: more than any input has
 _EXTERNAL = 2**31 - 2**26  # bytes of weights: an .onnx file cannot hold more, they go to a file beside it
 
 
 class Recorded:
-    """A network as a program of torch.export; `free` tells which sizes of its input may be others."""
+    """A network as a program of torch.export; `free` tells which sizes of its input may be others.
 
-    def __init__(self, network: torch.nn.Module, input: Any) -> None:
-        self.program = _program(network, input)
+    `run` gives the output of the Torch network for an input, in the types of the program.
+    """
+
+    def __init__(self, network: torch.nn.Module, input: Any, run: Run) -> None:
+        self.program = _program(network, input, run)
         self.free = _free(self.program)
 
     def sizes(self, input: Any) -> str:
@@ -85,17 +92,10 @@ def single(value: Any) -> Any:
     )
 
 
-def other_size(input: Any, free: Free) -> Any:
-    """The input twice, one behind the other, in each direction of which the size is free."""
-    pairs = zip(leaves(input), free, strict=True)
-
-    def doubled(x: torch.Tensor, free: tuple[bool, ...]) -> torch.Tensor:
-        for axis in (axis for axis, is_free in enumerate(free) if is_free):
-            x = torch.cat((x, x), axis)
-        return x
-
-    found = iter([doubled(*pair) for pair in pairs])
-    return to_tuples(lambda x: next(found), input)
+def like(example: Any, value: Any) -> Any:
+    """The value with the types of numbers that the example has."""
+    types = iter([x.dtype for x in leaves(example)])
+    return to_tuples(lambda x: x.to(next(types)), value)
 
 
 def needed(*packages: str, extra: str) -> list[Any]:
@@ -115,27 +115,49 @@ def _numbered(name: str, count: int) -> list[str]:
 # ---- recording
 
 
-def _program(network: torch.nn.Module, input: Any) -> Any:
-    """The program with as many free sizes as there may be, but rather a free batch than others."""
-    try:
-        program = _recorded(network, input, lambda x: x.dim())
-    except Exception:
-        return _recorded(network, input, lambda x: 0)
-    if all(free[:1] == (True,) for free in _free(program)):
-        return program
-    try:
-        batched = _recorded(network, input, lambda x: min(x.dim(), 1))
-    except Exception:
-        return program
-    return batched if any(map(any, _free(batched))) else program
+def _program(network: torch.nn.Module, input: Any, run: Run) -> Any:
+    """The program with as many free sizes as are right, but rather a free batch than others."""
+    found = []
+    for dimensions in (_ALL, 1):
+        with contextlib.suppress(Exception):  # of an exporter
+            program = _recorded(network, input, dimensions)
+            if _is_right(program, input, run):
+                if all(free[:1] == (True,) for free in _free(program)):
+                    return program
+                found.append(program)
+    return found[0] if found else _recorded(network, input, 0)
 
 
-def _recorded(network: torch.nn.Module, input: Any, free: Callable[[torch.Tensor], int]) -> Any:
-    """The program for an input of which the first `free(x)` sizes of each tensor may be others."""
+def _is_right(program: Any, input: Any, run: Run) -> bool:
+    """Whether sizes are free, and the program gives what the Torch network gives for others of them."""
+    free = _free(program)
+    if not any(map(any, free)):
+        return False
+    other = _doubled(input, free)
+    with _quiet(), torch.no_grad():
+        got, want = program.module()(other), run(other)
+    return difference(tuple(leaves(got)), tuple(leaves(want))).within
+
+
+def _doubled(input: Any, free: Free) -> Any:
+    """The input twice, one behind the other, in each direction of which the size is free."""
+    pairs = zip(leaves(input), free, strict=True)
+
+    def repeated(x: torch.Tensor, free: tuple[bool, ...]) -> torch.Tensor:
+        for axis in (axis for axis, is_free in enumerate(free) if is_free):
+            x = torch.cat((x, x), axis)
+        return x
+
+    found = iter([repeated(*pair) for pair in pairs])
+    return to_tuples(lambda x: next(found), input)
+
+
+def _recorded(network: torch.nn.Module, input: Any, dimensions: int) -> Any:
+    """The program for an input; the first sizes of each tensor, that many of them, may be others."""
     automatic = getattr(torch.export.Dim, "AUTO", None)
     if automatic is None:
         raise T7Error("exported programs need PyTorch 2.6 or later")
-    sizes = to_tuples(lambda x: dict.fromkeys(range(free(x)), automatic), input)
+    sizes = to_tuples(lambda x: dict.fromkeys(range(min(x.dim(), dimensions)), automatic), input)
     with _quiet(), torch.no_grad():
         return torch.export.export(network, (input,), dynamic_shapes=(sizes,))
 

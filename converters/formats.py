@@ -23,25 +23,32 @@ from t7compat.errors import InputError
 class Export:
     """A network to be written: its layers, an input for it, and what to say of it.
 
-    `about` are the lines of the docstring, and `metadata` is that of NAME.safetensors.
+    `run` gives what the Torch network gives; `about` are the lines of the docstring, and `metadata` is that
+    of NAME.safetensors.
     """
 
     network: Layer
-    input: Any = None
+    input: Any
+    run: Callable[[Any], Any]
     about: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
 
     @functools.cached_property
     def recorded(self) -> exports.Recorded:
         """The network as it is, as a program of torch.export."""
-        return exports.Recorded(self.network.build(), self.input)
+        return exports.Recorded(self.network.build(), self.input, self.run)
 
     @functools.cached_property
     def recorded_single(self) -> exports.Recorded:
         """The same with numbers of type float."""
         network = self.network.build()
         is_double = any(tensor.dtype == torch.float64 for tensor in self.network.tensors().values())
-        return exports.Recorded(network.float() if is_double else network, exports.single(self.input))
+        network = network.float() if is_double else network
+
+        def run(input: Any) -> Any:
+            return exports.single(self.run(exports.like(self.input, input)))
+
+        return exports.Recorded(network, exports.single(self.input), run)
 
 
 class Format(NamedTuple):

@@ -28,8 +28,7 @@ ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "on
 needs_onnx = pytest.mark.skipif(not ONNX, reason="needs the extra t7compat[onnx]")
 # One of each kind: old layers, images, graphs, several inputs, recurrent cells and sequences
 SAMPLE = (
-    "alexnet_old_style", "attention_graph", "charrnn_lstm", "crnn", "lenet", "onmt_attention_general",
-    "rnnlm_gru", "rnnlm_seqlstm", "siamese", "tagger_bisequencer", "torchrnn_lstm_bn", "volumetric",
+    "attention_graph", "charrnn_lstm", "crnn", "lenet", "rnnlm_seqlstm", "siamese", "torchrnn_lstm_bn",
 )  # fmt: skip
 
 
@@ -39,12 +38,9 @@ def test_recorded_networks_of_torch7(name: str, tmp_path: Path) -> None:
     result = t7convert(GOLDEN / "models" / f"{name}.full.t7", "-o", tmp_path, "--to", "onnx,pt2", "--json")
     (network,) = json.loads(result.stdout)["networks"]
     assert result.exit_code == 0, result.stderr
-    for target, largest in (
-        ("onnx", 1e-4),
-        ("pt2", 1e-9 if "Double" in network["verification"]["output"] else 1e-4),
-    ):
+    for target in ("onnx", "pt2"):
         assert network["exports"][target]["outcome"] == "verified"
-        assert network["exports"][target]["allowed"] <= 100 * largest
+        assert network["exports"][target]["largest"] <= 1e-5
 
 
 @needs_onnx
@@ -62,7 +58,7 @@ def test_onnx_takes_batches_of_any_size(save: Callable[..., Path], tmp_path: Pat
 
 @needs_onnx
 def test_what_cannot_be_recorded_is_named(save: Callable[..., Path], tmp_path: Path) -> None:
-    """The size of what MaskedSelect gives depends on numbers: other targets are written, this one is not."""
+    """No input is small enough for this network: other targets are written, this one is not."""
     module = nn.Sequential().add(nn.Linear(3, 2)).add(nn.Padding(1, -(2**40)))
     result = t7convert(save(Table(net=module)), "--to", "py,onnx")
     assert result.exit_code == 1
