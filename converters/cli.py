@@ -22,6 +22,7 @@ from converters.commands import (
     verify_command,
 )
 from converters.conversion import convert
+from converters.formats import FORMATS
 from converters.naming import printable
 from converters.report import Report
 from t7compat.errors import T7Error
@@ -106,6 +107,7 @@ def main() -> None:
     Examples:
       t7convert model.t7                          write model.py, ... beside model.t7
       t7convert model.t7 -o converted --force     write to a folder, replace what is there
+      t7convert model.t7 --to onnx,state-dict     other formats (docs/formats.md)
       t7convert model.t7 --input-shape 1x3x32x32  if no input is found that the network takes
       t7convert inspect model.t7                  show what is in the file
       t7convert inspect model.t7 --html page.html the same as a page for the browser, with pictures
@@ -136,11 +138,25 @@ def main() -> None:
 @click.option(
     "--input-shape", metavar="SIZE", help="The size of the input, as in 3x4, or 3x4,3x5 for a table."
 )
+@click.option(
+    "--to",
+    metavar="FORMAT,...",
+    default="py",
+    help=f"What to write, of {', '.join(FORMATS)} (default: py; see docs/formats.md).",
+)
+@click.option("--no-verify", is_flag=True, help="Do not compare old and new.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but what is wrong.")
 @json_option
 @debug_option
 def convert_command(
-    file: Path, output: Path | None, force: bool, input_shape: str | None, quiet: bool, as_json: bool
+    file: Path,
+    output: Path | None,
+    force: bool,
+    input_shape: str | None,
+    to: str,
+    no_verify: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Convert the networks in FILE to PyTorch; `t7convert --help` says how."""
     messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -150,7 +166,15 @@ def convert_command(
         if large and not quiet:
             messages.print(Text(printable(what) + " ...", style="dim"))
 
-    report = convert(file, output, force=force, input_shape=input_shape, progress=progress)
+    report = convert(
+        file,
+        output,
+        to=to.split(","),
+        check=not no_verify,
+        force=force,
+        input_shape=input_shape,
+        progress=progress,
+    )
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=2))
     elif not quiet:

@@ -3,83 +3,129 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import tempfile
-import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from converters import checkpoint, emitted, graph_samples, samples, verify
+from converters import checkpoint, emitted, samples, values, verify
 from converters.compare import difference
-from converters.graphs import as_network
+from converters.formats import Format, chosen
+from converters.job import Job, Sizes
 from converters.naming import identifier, printable
-from converters.native import FAILURES, Layer, Plan, Problem, disagreeing
-from converters.replay import replay
-from converters.report import NetworkReport, Report
-from converters.source import distinct, source
-from converters.tree import count_parameters
-from converters.weights import write_safetensors
-from t7compat.errors import InputError, T7Error, T7FormatError
-from t7compat.nested import type_name
-from t7compat.nn.shapes import describe
+from converters.report import Report
+from converters.source import distinct
+from converters.weights import Place, write_safetensors
+from t7compat.errors import T7Error, T7FormatError
 from t7compat.t7file import load_all
 from t7compat.t7file.reader import OnUpgrade
 from t7compat.table import Table
 
 _LONGEST_NAME = 100
 
-Sizes = list[tuple[int, ...]]
-
 
 def convert(
     path: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
     *,
+    to: str | Iterable[str] = "py",
+    check: bool = True,
     force: bool = False,
     input_shape: str | None = None,
     progress: Callable[[str], Any] = lambda what: None,
 ) -> Report:
-    """Write the networks of a .t7 file as NAME.py and NAME.safetensors, the rest as NAME.json; prove it.
+    """Write the networks of a .t7 file in the formats `to`, the rest as NAME.json; prove it.
 
+    By default NAME.py and NAME.safetensors are written; `to` is one name of `formats.FORMATS`, or several.
     The files go to the folder `output` (by default that of the file); existing ones are replaced only with
     `force`. `input_shape` ("3x4", or "3x4,3x5" for a table) is the size of the input for the proof, if it
-    cannot be found.  `progress` is called with what is being done.  Raises T7Error or OSError if the file
-    cannot be converted, and then leaves nothing behind.
+    cannot be found; without `check` there is no proof.  `progress` is called with what is being done.  Raises
+    T7Error or OSError if the file cannot be converted, and then leaves nothing behind.
     """
     path = Path(path)
     folder = path.parent if output is None else Path(output)
+    rows = chosen([to] if isinstance(to, str) else to)
     sizes = samples.parse(input_shape) if input_shape else None
     progress(f"reading {path.name}")
     root, notes = read(path)
     found = checkpoint.networks(root)
-    if not found:
-        raise T7Error(f"{printable(str(path))} holds no network; t7convert inspect shows what it holds")
+    _expect_possible(path, rows, bool(found))
     stem = identifier(path.stem)
     jobs = [
-        Job(path.name, name, where, found[where]) for name, where in file_names(stem, list(found)).items()
+        Job(path.name, name, where, found[where], rows, check)
+        for name, where in file_names(stem, list(found)).items()
     ]
-    others = [f"{stem}.json", f"{stem}.data.safetensors"]
-    _expect_free(folder, [name for job in jobs for name in job.files], path, force)
+    own = [f"{stem}{row.suffix}" for row in rows.values() if row.whole or (row.data and not found)]
+    _expect_free(folder, [*(name for job in jobs for name in job.files), *own], path, force)
     with _stage(folder) as stage:
-        for job in jobs:
-            progress(f"converting {job.where or path.name}")
-            job.convert(stage, sizes)
-        progress("comparing old and new")
-        _verify([job for job in jobs if job.network is not None], stage)
-        for job in jobs:
-            job.write_source(stage)
-        progress("writing what else there is")
-        _write_rest(root, jobs, stage, *others)
-        own = [name for name in others if (stage / name).exists()]
+        own += _write_networks(root, stem, jobs, stage, sizes, progress)
+        if not found:
+            notes += _write_values(root, stem, rows, stage)
+        for name, row in rows.items():
+            if row.whole:
+                row.whole(stage / f"{stem}{row.suffix}", root)
+                _prove_resaved(name, stage / f"{stem}{row.suffix}", jobs)
         written = [*(name for job in jobs for name in job.report.files), *own]
+        if not written:
+            raise T7Error("; ".join(str(problem) for job in jobs for problem in job.report.problems))
         _expect_free(folder, written, path, force)
         for name in written:
             os.replace(stage / name, folder / name)
     _note_shared_weights(jobs)
     return Report(str(path), str(folder), [job.report for job in jobs], own, checkpoint.unknown(root), notes)
+
+
+def _expect_possible(path: Path, rows: Mapping[str, Format], has_networks: bool) -> None:
+    """Raise T7Error for a target that is for files with networks only, or for those without."""
+    place = printable(str(path))
+    for name, row in rows.items():
+        if not has_networks and not (row.data or row.whole):
+            raise T7Error(
+                f"{place} holds no network, which --to {name} is for; --to npz, safetensors or json writes "
+                "its values; t7convert inspect shows what it holds"
+            )
+        if has_networks and not (row.network or row.whole):
+            raise T7Error(f"{place} holds networks, and --to {name} is for files without")
+
+
+def _write_networks(
+    root: Any, stem: str, jobs: list[Job], stage: Path, sizes: Sizes | None, progress: Callable[[str], Any]
+) -> list[str]:
+    """Write the networks, and the rest of the file, of which the names are returned."""
+    owners: dict[Place, str] = {}
+    for job in jobs:
+        progress(f"converting {job.where or job.file}")
+        job.convert(stage, sizes, owners)
+    progress("comparing old and new")
+    _verify([job for job in jobs if job.network is not None and job.check], stage)
+    for job in jobs:
+        job.write_source(stage)
+        if job.check:
+            job.prove_exports(stage)
+    others = [f"{stem}.json", f"{stem}.data.safetensors"]
+    if any(job.rows for job in jobs):
+        progress("writing what else there is")
+        _write_rest(root, jobs, stage, *others)
+    return [name for name in others if (stage / name).exists()]
+
+
+def _write_values(root: Any, stem: str, rows: Mapping[str, Format], stage: Path) -> list[str]:
+    """Write the values of a file without networks, and tell what is not among them."""
+    written = [row for row in rows.values() if row.data]
+    found, notes = values.flat(root) if written else ({}, [])
+    for row in written:
+        assert row.data is not None
+        row.data(stage / f"{stem}{row.suffix}", found)
+    return notes
+
+
+def _prove_resaved(name: str, path: Path, jobs: list[Job]) -> None:
+    if any(job.check for job in jobs):
+        networks = checkpoint.networks(read(path)[0])
+        for job in jobs:
+            job.prove_resaved(name, networks.get(job.where))
 
 
 def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str]]:
@@ -111,81 +157,6 @@ def _expect_free(folder: Path, names: list[str], source: Path, force: bool) -> N
             raise T7Error(f"{place} exists already; --force replaces it")
 
 
-class Job:
-    """The conversion of one network."""
-
-    def __init__(self, file: str, name: str, where: str, module: Any) -> None:
-        self.file, self.name, self.where, self.module = file, name, where, module
-        self.network: Layer | None = None
-        self.sample: verify.Sample | None = None
-        self.report = NetworkReport(name, where, type_name(module), _text(module), count_parameters(module))
-
-    @property
-    def files(self) -> list[str]:
-        return [f"{self.name}.py", f"{self.name}.safetensors"]
-
-    def convert(self, stage: Path, sizes: Sizes | None) -> None:
-        """Plan the network, find an input for it, and write its files."""
-        try:
-            plan = self._plan(sizes)
-            network = as_network(plan.root)
-            self.report.replay = replay(network)
-        except (T7Error, *FAILURES) as error:  # a network that cannot be, such as one that contains itself
-            self.sample, self.report.verification.reason = None, "it was not converted"
-            self.report.problems.append(Problem("", self.report.typename, str(error)))
-            return
-        self.network = network
-        self.report.problems += plan.problems.values()
-        self.report.notes += plan.notes
-        self.report.files = self.files
-        write_safetensors(stage / f"{self.name}.safetensors", network.tensors())
-        self.write_source(stage)
-
-    def _plan(self, sizes: Sizes | None) -> Plan:
-        """The plan that is right for an input, if there is one, which is then the sample."""
-        plan, found = Plan(self.module), self.report.verification
-        if plan.problems:
-            found.reason = "not all of it was converted"
-            return plan
-        with verify.preserved(self.module):
-            try:
-                wishes = graph_samples.wishes(self.module, plan.root)
-                shape = samples.shaped(sizes, wishes) if sizes else None
-                sample = verify.sample(self.module, shape, wishes)
-            except InputError as error:
-                found.reason = str(error)
-                return plan
-            if sample is None:
-                found.reason = "no input was found that it takes; give its size with --input-shape"
-                return plan
-            found.input, found.output = sample.shape, describe(sample.output)
-            if sample.is_random or not sample.tells_something:
-                random = "it draws random numbers in evaluation"
-                found.reason = random if sample.is_random else "its output has no finite number"
-                return plan
-            self.sample = sample
-            written = disagreeing(plan, sample.input)
-        return Plan(self.module, written)
-
-    def write_source(self, stage: Path) -> None:
-        """Write NAME.py, with what is known by now in its docstring."""
-        if self.network is not None:
-            (stage / f"{self.name}.py").write_text(source(self.name, self._about(), self.network), "utf-8")
-
-    def _about(self) -> list[str]:
-        report, found = self.report, self.report.verification
-        place = f" ({self.where})" if self.where else ""
-        lines = [f"{self.report.typename} of {self.file}{place}, converted from Lua Torch7.", ""]
-        if found.input:
-            lines += [f"Input, for example: {found.input}", f"Output: {found.output}"]
-        lines.append("Where Torch has a table, this is a tuple.  Indices in tensors count from 1, as in Lua.")
-        lines += ["", *(line[0].upper() + line[1:] + "." for line in (*report.results, *report.warnings))]
-        lines = [
-            part for line in lines for part in textwrap.wrap(line, 100, subsequent_indent="    ") or [""]
-        ]
-        return [*lines, "", f"    from {self.name} import load", "", "    output = load()(input)"]
-
-
 def _verify(jobs: list[Job], stage: Path) -> None:
     """Run the written networks on the samples, and note how far they are from the Torch networks."""
     inputs = {job.name: job.sample and job.sample.input for job in jobs}
@@ -195,10 +166,7 @@ def _verify(jobs: list[Job], stage: Path) -> None:
         if isinstance(result, str):
             found.outcome, found.reason = "deviates", f"the written network fails: {result}"
         elif job.sample is not None:
-            apart = difference(result, job.sample.output)
-            found.outcome, found.reason = "verified" if apart.within else "deviates", apart.problem
-            if math.isfinite(apart.largest):
-                found.largest, found.allowed = apart.largest, apart.allowed
+            found.judge(difference(result, job.sample.output))
 
 
 def _note_shared_weights(jobs: list[Job]) -> None:
@@ -218,10 +186,11 @@ def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_fi
     missing: dict[str, Any] = {}
     for job in jobs:
         if job.network is not None:
-            converted[id(job.module)] = f"{job.name}.py", ""
+            file = (job.report.files or [f"{job.name}.py"])[0]
+            converted[id(job.module)] = file, ""
         for layer in distinct(job.network) if job.network else ():
             if layer.origin is not None:
-                converted.setdefault(id(layer.origin), (f"{job.name}.py", layer.path))
+                converted.setdefault(id(layer.origin), (file, layer.path))
             if layer.make.func is emitted.Missing:
                 missing[".".join(filter(None, (job.where, layer.path)))] = layer.origin
     if id(root) in converted and not missing:
@@ -257,11 +226,3 @@ def _stage(folder: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 new.rmdir()
         raise
-
-
-def _text(module: Any) -> str:
-    """The text that Torch prints for a module; its class, if its fields are not those of the class."""
-    try:
-        return str(module)
-    except (RecursionError, *FAILURES):
-        return type_name(module)

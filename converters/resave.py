@@ -1,0 +1,70 @@
+"""A .t7 file saved again for a machine without a GPU, and without what a forward pass leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from converters.native import FAILURES
+from t7compat import registry
+from t7compat.nested import walk
+from t7compat.nn.criterion import Criterion
+from t7compat.nn.module import Module, clear
+from t7compat.t7file import save
+from t7compat.t7file.objects import Storage
+from t7compat.table import Table
+from t7compat.tensortypes import BY_TENSOR, TENSOR_TYPES, TensorType
+
+_CPU = {row.dtype: row for row in TENSOR_TYPES if row.device == "cpu"}
+
+
+def resave(path: Path, root: Any, format: str) -> None:
+    """Write what a file holds, with types and classes of the CPU and with empty buffers.
+
+    The modules and tensors in `root` are changed.
+    """
+    for value, content in walk(Table(root)):
+        if isinstance(value, Module | Criterion):
+            with contextlib.suppress(*FAILURES):  # its fields are not those of its class
+                _cleared(value)
+            _of_nn(value)
+        for key, inner in content.items():
+            content[key] = _on_cpu(inner)
+    save(path, root, format=format)
+
+
+def _cleared(value: Any) -> None:
+    if isinstance(value, Module):
+        value.clearState()
+    else:
+        clear(value, "gradInput")
+
+
+def _of_nn(value: Any) -> None:
+    """Make an object of cudnn one of the class of nn that it stands for, where that computes the same."""
+    name = value.__typename__
+    original = registry.lookup("nn." + name.partition(".")[2]) if name.startswith("cudnn.") else None
+    if original is not None and issubclass(type(value), original) and vars(value).get("groups", 1) == 1:
+        same = getattr(type(value), "compute", None) is getattr(original, "compute", None)
+        if same:
+            value.__class__ = original
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        if _row(value) is not None:
+            del value.torch_type  # type: ignore[attr-defined]
+    elif isinstance(value, Storage) and value.type.device != "cpu":
+        value.type = _CPU[value.type.dtype]
+    elif isinstance(value, str) and value in BY_TENSOR:
+        return _CPU[BY_TENSOR[value].dtype].tensor
+    return value
+
+
+def _row(tensor: torch.Tensor) -> TensorType | None:
+    """The tag of a tensor that came from a GPU."""
+    row = getattr(tensor, "torch_type", None)
+    return row if row is not None and row.device != "cpu" else None

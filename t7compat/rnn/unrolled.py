@@ -1,0 +1,272 @@
+"""Recurrences over whole sequences, with derivatives of their own: no graph for each step.
+
+Sequences are (time, batch, ...), states (batch, ...), as in fused.py.
+"""
+
+# mypy: disable-error-code="no-untyped-call, override"
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+Tensor = torch.Tensor
+
+
+def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b for all steps."""
+    return torch.addmm(bias, x.flatten(0, 1), weight[: x.shape[-1]]).unflatten(0, x.shape[:2])
+
+
+def _outer(states: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of a weight by which the states of all steps were multiplied."""
+    return states.flatten(0, 1).t() @ gradient.flatten(0, 1)
+
+
+def _of_weight(x: Tensor, h: Tensor, output: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of the weight for input and state, given that of the products of all steps."""
+    found = gradient.new_empty(x.shape[-1] + h.shape[-1], gradient.shape[-1])
+    of_input, of_state = found.split((x.shape[-1], h.shape[-1]))
+    torch.mm(x.flatten(0, 1).t(), gradient.flatten(0, 1), out=of_input)
+    torch.mm(output[:-1].flatten(0, 1).t(), gradient[1:].flatten(0, 1), out=of_state)
+    of_state.addmm_(h.t(), gradient[0])
+    return found
+
+
+def shifted(start: Tensor, states: Tensor) -> Tensor:
+    """The state before each step."""
+    return torch.cat((start[None], states[:-1]))
+
+
+class LSTM(torch.autograd.Function):
+    """{x, h, c, weight, bias, project, mask} -> {outputs, last cell, cells, gates}"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor,
+                project: Tensor | None, mask: Tensor | None) -> tuple[Tensor, ...]:  # fmt: skip
+        start, feedback = (h, c), weight[x.shape[-1] :]
+        gates = _products(x, weight, bias)
+        size = c.shape[-1]
+        cell, hidden = gates.new_empty(2, len(x), *c.shape)
+        output = hidden if project is None else gates.new_empty(len(x), *h.shape)
+        steps = zip(
+            gates, gates[..., : 3 * size], *gates.chunk(4, -1), cell, hidden, output,
+            mask if mask is not None else [None] * len(x), strict=True,
+        )  # fmt: skip
+        for products, through_sigmoid, i, f, o, g, cell_after, hidden_after, h_after, masked in steps:
+            products.addmm_(h, feedback)
+            through_sigmoid.sigmoid_()
+            g.tanh_()
+            if masked is not None:
+                products.masked_fill_(masked, 0)
+            torch.mul(f, c, out=cell_after).addcmul_(i, g)
+            if masked is not None:
+                cell_after.masked_fill_(masked, 0)
+            torch.tanh(cell_after, out=hidden_after).mul_(o)
+            if project is not None:
+                torch.mm(hidden_after, project, out=h_after)
+            h, c = h_after, cell_after
+        ctx.save_for_backward(x, *start, weight, project, output, hidden, cell, gates, mask)
+        ctx.mark_non_differentiable(cell, gates)
+        ctx.set_materialize_grads(False)
+        return output, cell[-1].clone(), cell, gates
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
+        x, h, c, weight, project, output, hidden, cell, gates, mask = ctx.saved_tensors
+        inputs = x.shape[-1]
+        feedback = weight[inputs:].t()
+        size = c.shape[-1]
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
+        grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
+        gradient, of_cell = _slopes(gates, cell, c, mask)
+        of_o, of_g = gradient.chunk(4, -1)[2:]
+        of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
+        heads = torch.empty_like(output) if project is not None else None
+        forget_gates = gates[..., size : 2 * size]
+        steps = list(zip(gradient, of_if, of_o, of_g, of_cell, forget_gates, strict=True))
+        grad_h = grad_output[-1]
+        for t in range(len(x) - 1, -1, -1):
+            products, to_if, to_o, to_g, to_cell, forget = steps[t]
+            if project is not None and heads is not None:
+                heads[t] = grad_h
+                grad_h = grad_h @ project.t()
+            grad_c.addcmul_(grad_h, to_cell)
+            to_o.mul_(grad_h)
+            to_if.mul_(grad_c[:, None])
+            to_g.mul_(grad_c)
+            grad_c.mul_(forget)
+            grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
+
+        to_x, _, _, to_weight, to_bias, to_project, _ = ctx.needs_input_grad
+        return (
+            gradient @ weight[:inputs].t() if to_x else None,
+            grad_h,
+            grad_c,
+            _of_weight(x, h, output, gradient) if to_weight else None,
+            gradient.sum((0, 1)) if to_bias else None,
+            _outer(hidden, heads) if to_project and heads is not None else None,
+            None,
+        )
+
+
+class PeepholeLSTM(torch.autograd.Function):
+    """{x, h, c, weight, bias, peepholes, mask} -> {outputs, last cell, cells, gates}"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor,
+                peepholes: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:  # fmt: skip
+        start, feedback, size = (h, c), weight[x.shape[-1] :], c.shape[-1]
+        to_if, to_o = peepholes[:2], peepholes[2]
+        gates = _products(x, weight, bias)
+        cell, output = gates.new_empty(2, len(x), *c.shape)
+        steps = zip(
+            gates, gates[..., : 2 * size].unflatten(-1, (2, size)), *gates.chunk(4, -1), cell, output,
+            mask if mask is not None else [None] * len(x), strict=True,
+        )  # fmt: skip
+        for products, both, i, f, o, g, cell_after, h_after, masked in steps:
+            products.addmm_(h, feedback)
+            both.addcmul_(c[:, None], to_if).sigmoid_()
+            g.tanh_()
+            if masked is not None:
+                products.masked_fill_(masked, 0)
+            torch.mul(f, c, out=cell_after).addcmul_(i, g)
+            if masked is not None:
+                cell_after.masked_fill_(masked, 0)
+            o.addcmul_(cell_after, to_o).sigmoid_()
+            if masked is not None:
+                o.masked_fill_(masked, 0)
+            torch.tanh(cell_after, out=h_after).mul_(o)
+            h, c = h_after, cell_after
+        ctx.save_for_backward(x, *start, weight, peepholes, output, cell, gates, mask)
+        ctx.mark_non_differentiable(cell, gates)
+        ctx.set_materialize_grads(False)
+        return output, cell[-1].clone(), cell, gates
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
+        x, h, c, weight, peepholes, output, cell, gates, mask = ctx.saved_tensors
+        inputs, size = x.shape[-1], c.shape[-1]
+        feedback = weight[inputs:].t()
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
+        grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
+        gradient, of_cell = _slopes(gates, cell, c, mask)
+        of_o, of_g = gradient.chunk(4, -1)[2:]
+        of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
+        forget = gates[..., size : 2 * size]
+        to_i, to_f, to_o = peepholes
+
+        steps = list(zip(gradient, of_if, of_o, of_g, of_cell, forget, strict=True))
+        grad_h = grad_output[-1]
+        for t in range(len(x) - 1, -1, -1):
+            products, step_if, step_o, step_g, step_cell, f = steps[t]
+            step_o.mul_(grad_h)
+            grad_c.addcmul_(grad_h, step_cell).addcmul_(step_o, to_o)
+            step_if.mul_(grad_c[:, None])
+            step_g.mul_(grad_c)
+            grad_c.mul_(f).addcmul_(step_if[:, 0], to_i).addcmul_(step_if[:, 1], to_f)
+            grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
+
+        to_x, _, _, to_weight, to_bias, to_peepholes, _ = ctx.needs_input_grad
+        holes = None
+        if to_peepholes:
+            both = (of_if * shifted(c, cell).unsqueeze(-2)).sum((0, 1))
+            holes = torch.cat((both, (of_o * cell).sum((0, 1))[None]))
+        return (
+            gradient @ weight[:inputs].t() if to_x else None,
+            grad_h,
+            grad_c,
+            _of_weight(x, h, output, gradient) if to_weight else None,
+            gradient.sum((0, 1)) if to_bias else None,
+            holes,
+            None,
+        )
+
+
+def _slopes(gates: Tensor, cell: Tensor, c: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The derivatives of each step of an LSTM alone.
+
+    Those of the cell (for o: of the output) with respect to the sums in the gates, and of the output with
+    respect to the cell.
+    """
+    i, _, o, g = gates.chunk(4, -1)
+    gradient, sigmoids = torch.empty_like(gates), gates[..., : 3 * c.shape[-1]]
+    torch.addcmul(sigmoids, sigmoids, sigmoids, value=-1, out=gradient[..., : 3 * c.shape[-1]])
+    of_i, of_f, of_o, of_g = gradient.chunk(4, -1)
+    squashed = torch.tanh(cell)
+    of_i.mul_(g)
+    of_f.mul_(shifted(c, cell))
+    of_o.mul_(squashed)
+    torch.addcmul(i, i * g, g, value=-1, out=of_g)
+    if mask is not None:
+        gradient.masked_fill_(mask, 0)
+    return gradient, torch.addcmul(o, o * squashed, squashed, value=-1)
+
+
+class GRU(torch.autograd.Function):
+    """{x, h, weight, bias, mask} -> {outputs, gates}"""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        start, size = h, h.shape[-1]
+        to_rz, to_g = weight[x.shape[-1] :].split((2 * size, size), 1)
+        gates = _products(x, weight, bias)
+        output = gates.new_empty(len(x), *h.shape)
+        masks = mask if mask is not None else [None] * len(x)
+        steps = zip(gates, gates[..., : 2 * size], *gates.chunk(3, -1), output, masks, strict=True)
+        for products, rz, r, z, g, after, masked in steps:
+            rz.addmm_(h, to_rz).sigmoid_()
+            g.addmm_(r * h, to_g).tanh_()
+            if masked is not None:
+                products.masked_fill_(masked, 0)
+            h = torch.lerp(g, h, z, out=after)
+            if masked is not None:
+                h.masked_fill_(masked, 0)
+        ctx.save_for_backward(x, start, weight, output, gates, mask)
+        ctx.mark_non_differentiable(gates)
+        return output, gates
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
+        x, h, weight, output, gates, mask = ctx.saved_tensors
+        inputs, size = x.shape[-1], h.shape[-1]
+        from_rz, from_g = (part.t() for part in weight[inputs:].split((2 * size, size), 1))
+        r, z, g = gates.chunk(3, -1)
+        before = shifted(h, output)
+
+        # First the derivatives of each step alone, then times the gradients that come back
+        gradient = torch.empty_like(gates)
+        of_r, of_z, of_g = gradient.chunk(3, -1)
+        torch.addcmul(r, r, r, value=-1, out=of_r).mul_(before)
+        torch.addcmul(z, z, z, value=-1, out=of_z).mul_(before - g)
+        torch.mul(1 - g * g, 1 - z, out=of_g)
+        if mask is not None:
+            gradient.masked_fill_(mask, 0)
+
+        steps = list(zip(gradient[..., : 2 * size], of_r, of_z, of_g, r, z, strict=True))
+        grad_h = grad_output[-1]
+        for t in range(len(x) - 1, -1, -1):
+            to_rz, to_r, to_z, to_g, reset, kept = steps[t]
+            to_z.mul_(grad_h)
+            to_g.mul_(grad_h)
+            inner = to_g @ from_g
+            to_r.mul_(inner)
+            grad_h = torch.addcmul(inner.mul_(reset), grad_h, kept)
+            grad_h.addmm_(to_rz, from_rz)
+            if t:
+                grad_h += grad_output[t - 1]
+
+        to_x, _, to_weight, to_bias, _ = ctx.needs_input_grad
+        found = None
+        if to_weight:
+            of_state = _outer(before, gradient[..., : 2 * size]), _outer(before * r, of_g)
+            found = torch.cat((_outer(x, gradient), torch.cat(of_state, 1)))
+        return (
+            gradient @ weight[:inputs].t() if to_x else None,
+            grad_h,
+            found,
+            gradient.sum((0, 1)) if to_bias else None,
+            None,
+        )
