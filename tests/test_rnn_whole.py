@@ -162,7 +162,7 @@ def compare(one: Any, other: Any, what: str) -> None:
     rounds=st.lists(ROUNDS, min_size=1, max_size=3),
     remember=st.sampled_from(["neither", "both", "train", "eval"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_as_step_by_step(names: list[str], rounds: list[Round], remember: str) -> None:
     whole, stepwise = network(names).remember(remember), network(names).remember(remember)
     batch = rounds[0].batch

@@ -250,8 +250,9 @@ class Whole(Tape):
         With the parameters that there were then, and the random numbers.
         """
         modules = [run.module for run in self.runs]
-        if any(run.start > 1 and run.module.outputs[run.start - 1] is None for run in self.runs):
-            return  # what came before has been recycled
+        recycled = any(run.start > 1 and run.module.outputs[run.start - 1] is None for run in self.runs)
+        if recycled or not self.is_recorded:  # in evaluation steps leave nothing more
+            return
         fields = ("rho", "step", "output", "gradInput", "updateGradInputStep", "accGradParametersStep")
         later = [{name: getattr(module, name) for name in fields} for module in modules]
         generator = mersenne.getRNGState()
