@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from converters import graph_samples, samples, verify
+from converters import graph_samples, verify
 from converters.compare import difference
 from converters.exports import single
 from converters.formats import FORMATS, Export, Format
@@ -19,7 +19,7 @@ from converters.replay import replay
 from converters.report import NetworkReport, Verification
 from converters.tree import count_parameters
 from converters.weights import Place, place_of
-from t7compat.errors import InputError, T7Error
+from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.shapes import describe
 from t7compat.table import leaves
@@ -114,23 +114,11 @@ class Job:
             found.reason = "not all of it was converted"
             return plan
         with verify.preserved(self.module):
-            try:
-                wishes = graph_samples.wishes(self.module, plan.root)
-                shape = samples.shaped(sizes, wishes) if sizes else None
-                sample = verify.sample(self.module, shape, wishes)
-            except InputError as error:
-                found.reason = str(error)
+            wishes = graph_samples.wishes(self.module, plan.root)
+            self.sample = verify.sampled(self.module, sizes, wishes, found)
+            if self.sample is None:
                 return plan
-            if sample is None:
-                found.reason = "no input was found that it takes; give its size with --input-shape"
-                return plan
-            found.input, found.output = sample.shape, describe(sample.output)
-            if sample.is_random or not sample.tells_something:
-                random = "it draws random numbers in evaluation"
-                found.reason = random if sample.is_random else "its output has no finite number"
-                return plan
-            self.sample = sample
-            written = disagreeing(plan, sample.input)
+            written = disagreeing(plan, self.sample.input)
         return Plan(self.module, written)
 
     def _shared(self, network: Layer, owners: dict[Place, str]) -> dict[str, str]:

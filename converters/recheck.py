@@ -14,10 +14,9 @@ from converters.conversion import file_names, read
 from converters.naming import identifier, printable
 from converters.native import FAILURES, Plan
 from converters.report import Verification
-from t7compat.errors import InputError, T7Error
+from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
-from t7compat.nn.shapes import describe
 
 
 def recheck(
@@ -77,17 +76,7 @@ def _sample(module: Any, sizes: list[tuple[int, ...]] | None, result: Verificati
         result.reason = f"no class {type_name(module)} is known, so the Torch network cannot run"
         return None
     try:
-        wishes = graph_samples.wishes(module, Plan(module).root)
-        sample = verify.sample(module, samples.shaped(sizes, wishes) if sizes else None, wishes)
-    except (InputError, *FAILURES) as error:
+        return verify.sampled(module, sizes, graph_samples.wishes(module, Plan(module).root), result)
+    except FAILURES as error:
         result.reason = str(error)
         return None
-    if sample is None:
-        result.reason = "no input was found that it takes; give its size with --input-shape"
-        return None
-    result.input, result.output = sample.shape, describe(sample.output)
-    if sample.is_random or not sample.tells_something:
-        random = "it draws random numbers in evaluation"
-        result.reason = random if sample.is_random else "its output has no finite number"
-        return None
-    return sample

@@ -14,9 +14,11 @@ import torch
 
 from converters.compare import difference
 from converters.native import FAILURES
-from converters.samples import Shape, candidates, describe, draw
+from converters.report import Verification
+from converters.samples import Shape, candidates, describe, draw, shaped
 from t7compat.errors import InputError
 from t7compat.nested import walk
+from t7compat.nn import shapes
 from t7compat.nn.module import Module
 from t7compat.rnn.flat import RNN
 from t7compat.table import Table, leaves, to_tuples
@@ -79,6 +81,29 @@ class Sample(NamedTuple):
     def tells_something(self) -> bool:
         """Whether there is a number in the output that can differ."""
         return any(x.isfinite().any() for x in leaves(self.output) if isinstance(x, torch.Tensor))
+
+
+def sampled(
+    module: Module, sizes: list[tuple[int, ...]] | None, wishes: Iterable[Shape], result: Verification
+) -> Sample | None:
+    """A sample with which a network can be proven, noted in `result`; None for the reason noted there.
+
+    `sizes` are those that the user gives for the input.
+    """
+    try:
+        found = sample(module, shaped(sizes, wishes) if sizes else None, wishes)
+    except InputError as error:
+        result.reason = str(error)
+        return None
+    if found is None:
+        result.reason = "no input was found that it takes; give its size with --input-shape"
+        return None
+    result.input, result.output = found.shape, shapes.describe(found.output)
+    if found.is_random or not found.tells_something:
+        random = "it draws random numbers in evaluation"
+        result.reason = random if found.is_random else "its output has no finite number"
+        return None
+    return found
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
-"""The command t7convert inside the process of the tests."""
+"""The command t7convert inside the process of the tests, and a check of what it writes."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -15,6 +18,14 @@ def t7convert(*arguments: Any) -> Result:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result
+
+
+def assert_formatted(folder: Path) -> None:
+    """Raise AssertionError if ruff would format the source text in a folder otherwise."""
+    options = ["--isolated", "--line-length=110", "--diff"]
+    command = [sys.executable, "-m", "ruff", "format", *options, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def mlp() -> nn.Sequential:

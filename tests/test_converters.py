@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import builtins
 import functools
-import subprocess
-import sys
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import assert_formatted
 from deviations import UNCONVERTIBLE
 from golden import Case, cases, same, unknown_classes
 from hypothesis import given, settings
@@ -108,18 +107,7 @@ def test_written_source_is_formatted(tmp_path: Path) -> None:
     for number, case in enumerate(case for area in AREAS for case in cases(area) if convertible(case)):
         module, _, _ = prepared(case)
         (tmp_path / f"case{number}.py").write_text(source("written", ABOUT, as_network(Plan(module).root)))
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "format",
-        "--isolated",
-        "--line-length=110",
-        "--diff",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    assert_formatted(tmp_path)
 
 
 # ---- recurrent networks

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from command import assert_formatted
 from golden import GOLDEN, Case, cases, same, unknown_classes
 
 import converters
@@ -193,18 +192,7 @@ def test_long_lines_are_formatted(tmp_path: Path) -> None:
         if isinstance(data.module, nn.gModule) and not unknown_classes(data):
             label(data.module, *(f"{'long' * 8}_{i}" for i in range(99)))
             (tmp_path / f"{name}.py").write_text(text_of(data.module))
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "format",
-        "--isolated",
-        "--line-length=110",
-        "--diff",
-        str(tmp_path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    assert_formatted(tmp_path)
 
 
 # ---- the proof
