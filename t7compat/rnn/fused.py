@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from t7compat.nn.shapes import expect_fit, like
-from t7compat.rnn.unrolled import GRU, LSTM, PeepholeLSTM, shifted
+from t7compat.rnn.unrolled import GRU, LSTM, shifted
 
 Tensor = torch.Tensor
 # The cells and the gates of all steps, or how to compute them
@@ -31,16 +31,13 @@ def lstm(
     """The outputs of all steps, the last cell, and the states; gates in the order i, f, o, g.
 
     `peepholes` are the weights (3, cells) by which i, f and o see the cell, `project` is the weight of a
-    projection of each output; not both.
+    projection of each output.
     """
-    if peepholes is not None:
-        output, last, cell, gates = PeepholeLSTM.apply(x, h, c, weight, bias, peepholes, mask)
-        return masked(output, mask), last, (cell, gates)
-    if project is None and mask is None and _has_kernel(x):
+    if peepholes is None and project is None and mask is None and _has_kernel(x):
         rows, offsets = reordered(weight.t(), "ifog", "ifgo"), reordered(bias, "ifog", "ifgo")
         inputs = x.shape[-1]
         return _by_kernel(x, h, c, rows[:, :inputs], rows[:, inputs:], offsets)
-    output, last, cell, gates = LSTM.apply(x, h, c, weight, bias, project, mask)
+    output, last, cell, gates = LSTM.apply(x, h, c, weight, bias, peepholes, project, mask)
     return masked(output, mask), last, (cell, gates)
 
 

@@ -39,44 +39,50 @@ def shifted(start: Tensor, states: Tensor) -> Tensor:
 
 
 class LSTM(torch.autograd.Function):
-    """{x, h, c, weight, bias, project, mask} -> {outputs, last cell, cells, gates}"""
+    """{x, h, c, weight, bias, peepholes, project, mask} -> {outputs, last cell, cells, gates}"""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor,
-                project: Tensor | None, mask: Tensor | None) -> tuple[Tensor, ...]:  # fmt: skip
-        start, feedback = (h, c), weight[x.shape[-1] :]
+                peepholes: Tensor | None, project: Tensor | None, mask: Tensor | None,
+                ) -> tuple[Tensor, ...]:  # fmt: skip
+        start, feedback, size = (h, c), weight[x.shape[-1] :], c.shape[-1]
         gates = _products(x, weight, bias)
-        size = c.shape[-1]
         cell, hidden = gates.new_empty(2, len(x), *c.shape)
         output = hidden if project is None else gates.new_empty(len(x), *h.shape)
+        at_once = gates[..., : (3 if peepholes is None else 2) * size]  # o waits for the cell that it sees
         steps = zip(
-            gates, gates[..., : 3 * size], *gates.chunk(4, -1), cell, hidden, output,
+            gates, at_once, *gates.chunk(4, -1), cell, hidden, output,
             mask if mask is not None else [None] * len(x), strict=True,
         )  # fmt: skip
-        for products, through_sigmoid, i, f, o, g, cell_after, hidden_after, h_after, masked in steps:
+        for products, sigmoids, i, f, o, g, cell_after, hidden_after, h_after, masked in steps:
             products.addmm_(h, feedback)
-            through_sigmoid.sigmoid_()
+            if peepholes is not None:
+                sigmoids.unflatten(-1, (2, size)).addcmul_(c[:, None], peepholes[:2])
+            sigmoids.sigmoid_()
             g.tanh_()
             if masked is not None:
                 products.masked_fill_(masked, 0)
             torch.mul(f, c, out=cell_after).addcmul_(i, g)
             if masked is not None:
                 cell_after.masked_fill_(masked, 0)
+            if peepholes is not None:
+                o.addcmul_(cell_after, peepholes[2]).sigmoid_()
+                if masked is not None:
+                    o.masked_fill_(masked, 0)
             torch.tanh(cell_after, out=hidden_after).mul_(o)
             if project is not None:
                 torch.mm(hidden_after, project, out=h_after)
             h, c = h_after, cell_after
-        ctx.save_for_backward(x, *start, weight, project, output, hidden, cell, gates, mask)
+        ctx.save_for_backward(x, *start, weight, peepholes, project, output, hidden, cell, gates, mask)
         ctx.mark_non_differentiable(cell, gates)
         ctx.set_materialize_grads(False)
         return output, cell[-1].clone(), cell, gates
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
-        x, h, c, weight, project, output, hidden, cell, gates, mask = ctx.saved_tensors
-        inputs = x.shape[-1]
+        x, h, c, weight, peepholes, project, output, hidden, cell, gates, mask = ctx.saved_tensors
+        inputs, size = x.shape[-1], c.shape[-1]
         feedback = weight[inputs:].t()
-        size = c.shape[-1]
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
         gradient, of_cell = _slopes(gates, cell, c, mask)
@@ -93,94 +99,32 @@ class LSTM(torch.autograd.Function):
                 grad_h = grad_h @ project.t()
             grad_c.addcmul_(grad_h, to_cell)
             to_o.mul_(grad_h)
+            if peepholes is not None:
+                grad_c.addcmul_(to_o, peepholes[2])
             to_if.mul_(grad_c[:, None])
             to_g.mul_(grad_c)
             grad_c.mul_(forget)
+            if peepholes is not None:
+                grad_c.addcmul_(to_if[:, 0], peepholes[0]).addcmul_(to_if[:, 1], peepholes[1])
             grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
 
-        to_x, _, _, to_weight, to_bias, to_project, _ = ctx.needs_input_grad
+        to_x, _, _, to_weight, to_bias, to_peepholes, to_project, _ = ctx.needs_input_grad
         return (
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
             grad_c,
             _of_weight(x, h, output, gradient) if to_weight else None,
             gradient.sum((0, 1)) if to_bias else None,
+            _of_peepholes(of_if, of_o, c, cell) if to_peepholes else None,
             _outer(hidden, heads) if to_project and heads is not None else None,
             None,
         )
 
 
-class PeepholeLSTM(torch.autograd.Function):
-    """{x, h, c, weight, bias, peepholes, mask} -> {outputs, last cell, cells, gates}"""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor,
-                peepholes: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:  # fmt: skip
-        start, feedback, size = (h, c), weight[x.shape[-1] :], c.shape[-1]
-        to_if, to_o = peepholes[:2], peepholes[2]
-        gates = _products(x, weight, bias)
-        cell, output = gates.new_empty(2, len(x), *c.shape)
-        steps = zip(
-            gates, gates[..., : 2 * size].unflatten(-1, (2, size)), *gates.chunk(4, -1), cell, output,
-            mask if mask is not None else [None] * len(x), strict=True,
-        )  # fmt: skip
-        for products, both, i, f, o, g, cell_after, h_after, masked in steps:
-            products.addmm_(h, feedback)
-            both.addcmul_(c[:, None], to_if).sigmoid_()
-            g.tanh_()
-            if masked is not None:
-                products.masked_fill_(masked, 0)
-            torch.mul(f, c, out=cell_after).addcmul_(i, g)
-            if masked is not None:
-                cell_after.masked_fill_(masked, 0)
-            o.addcmul_(cell_after, to_o).sigmoid_()
-            if masked is not None:
-                o.masked_fill_(masked, 0)
-            torch.tanh(cell_after, out=h_after).mul_(o)
-            h, c = h_after, cell_after
-        ctx.save_for_backward(x, *start, weight, peepholes, output, cell, gates, mask)
-        ctx.mark_non_differentiable(cell, gates)
-        ctx.set_materialize_grads(False)
-        return output, cell[-1].clone(), cell, gates
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor | None, grad_last: Tensor | None, *_: Any) -> Any:
-        x, h, c, weight, peepholes, output, cell, gates, mask = ctx.saved_tensors
-        inputs, size = x.shape[-1], c.shape[-1]
-        feedback = weight[inputs:].t()
-        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
-        grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
-        gradient, of_cell = _slopes(gates, cell, c, mask)
-        of_o, of_g = gradient.chunk(4, -1)[2:]
-        of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
-        forget = gates[..., size : 2 * size]
-        to_i, to_f, to_o = peepholes
-
-        steps = list(zip(gradient, of_if, of_o, of_g, of_cell, forget, strict=True))
-        grad_h = grad_output[-1]
-        for t in range(len(x) - 1, -1, -1):
-            products, step_if, step_o, step_g, step_cell, f = steps[t]
-            step_o.mul_(grad_h)
-            grad_c.addcmul_(grad_h, step_cell).addcmul_(step_o, to_o)
-            step_if.mul_(grad_c[:, None])
-            step_g.mul_(grad_c)
-            grad_c.mul_(f).addcmul_(step_if[:, 0], to_i).addcmul_(step_if[:, 1], to_f)
-            grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
-
-        to_x, _, _, to_weight, to_bias, to_peepholes, _ = ctx.needs_input_grad
-        holes = None
-        if to_peepholes:
-            both = (of_if * shifted(c, cell).unsqueeze(-2)).sum((0, 1))
-            holes = torch.cat((both, (of_o * cell).sum((0, 1))[None]))
-        return (
-            gradient @ weight[:inputs].t() if to_x else None,
-            grad_h,
-            grad_c,
-            _of_weight(x, h, output, gradient) if to_weight else None,
-            gradient.sum((0, 1)) if to_bias else None,
-            holes,
-            None,
-        )
+def _of_peepholes(of_if: Tensor, of_o: Tensor, c: Tensor, cell: Tensor) -> Tensor:
+    """The gradient of the peepholes, given that of the sums in the gates: i and f see the cell before."""
+    both = (of_if * shifted(c, cell).unsqueeze(-2)).sum((0, 1))
+    return torch.cat((both, (of_o * cell).sum((0, 1))[None]))
 
 
 def _slopes(gates: Tensor, cell: Tensor, c: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
