@@ -123,8 +123,7 @@ class SpatialRegionDropout(Module):
 
     scratch = ("noise",)
 
-    def __init__(self, p: float | None = 0.2) -> None:
-        p = 0.2 if p is None else p
+    def __init__(self, p: float = 0.2) -> None:
         if not 0 <= p < 1:
             raise InputError(f"nn.SpatialRegionDropout: illegal percentage, must be 0 <= p < 1, got {p}")
         super().__init__(p=p, train=True, noise=new_tensor())

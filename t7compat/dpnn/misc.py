@@ -145,7 +145,6 @@ class TotalDropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        p = 0.5 if p is None else p
         if not 0 <= p < 1:
             raise InputError(f"nn.TotalDropout: illegal percentage, must be 0 <= p < 1, got {p}")
         super().__init__(p=p, train=True)
