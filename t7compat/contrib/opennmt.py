@@ -179,8 +179,7 @@ class VariationalDropout(Module, typename="onmt.VariationalDropout"):
     The mask is drawn when `noiseInit` is 0, as it is set before each sequence.  Gal and Ghahramani, 2016.
     """
 
-    def __init__(self, p: float | None = None) -> None:
-        p = 0.5 if p is None else p
+    def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
             raise InputError(f"{self.__typename__}: expected a probability from 0 to below 1, got {p}")
         super().__init__(p=p, train=True, noiseInit=new_tensor(1), sharedNoise=new_tensor(1, 1))

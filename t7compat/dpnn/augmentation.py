@@ -13,7 +13,7 @@ from t7compat.dpnn.vision import SpatialReSampling, crops
 from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import batch_of_one, describe, expect, from_start, zero_based
-from t7compat.nn.stochastic import without_gradient
+from t7compat.nn.stochastic import expect_percentage, without_gradient
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -124,8 +124,7 @@ class SpatialRegionDropout(Module):
     scratch = ("noise",)
 
     def __init__(self, p: float = 0.2) -> None:
-        if not 0 <= p < 1:
-            raise InputError(f"nn.SpatialRegionDropout: illegal percentage, must be 0 <= p < 1, got {p}")
+        expect_percentage(self, p)
         super().__init__(p=p, train=True, noise=new_tensor())
 
     def compute(self, input: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from t7compat.nn.shapes import (
     with_gradient,
 )
 from t7compat.nn.shaping import Identity
-from t7compat.nn.stochastic import without_gradient
+from t7compat.nn.stochastic import expect_percentage, without_gradient
 from t7compat.nn.tables import CMulTable
 from t7compat.nn.transfer import AddConstant, Log, MulConstant
 from t7compat.table import Table
@@ -145,8 +145,7 @@ class TotalDropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            raise InputError(f"nn.TotalDropout: illegal percentage, must be 0 <= p < 1, got {p}")
+        expect_percentage(self, p)
         super().__init__(p=p, train=True)
 
     def compute(self, input: Tensor) -> Tensor:

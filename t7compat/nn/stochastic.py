@@ -27,6 +27,12 @@ def without_gradient(output: Tensor, layer: str) -> Tensor:
     return with_gradient(output, refuse)
 
 
+def expect_percentage(layer: Any, p: float) -> None:
+    """Raise InputError unless p is a probability with which a layer may drop something."""
+    if not 0 <= p < 1:
+        raise InputError(f"{layer.__typename__}: illegal percentage, must be 0 <= p < 1, got {p}")
+
+
 class Dropout(TensorLayer):
     """Zeroes each element with probability p.  any shape -> same shape
 
@@ -50,8 +56,7 @@ class Dropout(TensorLayer):
         self, p: float = 0.5, v1: bool = False, inplace: bool | None = None,
         stochasticInference: bool = False, mono: bool | None = None, *, lazy: bool | None = None,
     ) -> None:  # fmt: skip
-        if not 0 <= p < 1:
-            raise InputError(f"nn.Dropout: illegal percentage, must be 0 <= p < 1, got {p}")
+        expect_percentage(self, p)
         super().__init__(p=p, train=True, inplace=inplace, v2=not v1, noise=new_tensor())
         if lazy is None and mono is None:
             self.stochastic_inference = bool(stochasticInference)
