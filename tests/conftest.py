@@ -17,6 +17,12 @@ from t7compat import Table
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test sees the same random numbers in each run, whichever tests run before it."""
+    torch.manual_seed(0)
+    t7compat.manualSeed(0)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:

@@ -84,7 +84,7 @@ def test_layers_that_work_in_place_are_one_with_those_before() -> None:
     found = replayed(network)
     assert found.compared == 2  # the three in the middle as one, and the last
     assert found.deviating == {}
-    network.get(2).weight.add_(0.1)
+    network.get(2).bias.add_(1)
     assert list(replayed(network).deviating) == ["modules[4]"]
 
 
