@@ -158,7 +158,7 @@ class AbstractRecurrent(Container):
 
     def take_whole(self, whole: Whole, run: Run) -> None:
         """Set the fields for the steps of a sequence that was run as a whole."""
-        self._let_go(run.start - 2)
+        self.let_go(run.start - 2)
         for self.step, output in enumerate(whole.steps(run.output), run.start):
             self.outputs[self.step] = output
         self.whole = whole
@@ -179,7 +179,7 @@ class AbstractRecurrent(Container):
         if self.whole is not None:
             self.whole.step_through()
 
-    def _let_go(self, start: int) -> None:
+    def let_go(self, start: float) -> None:
         """Forget the steps before `start`."""
         names = ("outputs", "gradInputs", "gradOutputs", "_gradOutputs", "cells", "gradCells")
         for table in (self.tapes, *[vars(self).get(name) or {} for name in names]):

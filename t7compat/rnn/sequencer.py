@@ -93,7 +93,7 @@ class Sequencer(AbstractSequencer):
         self.module.maxBPTTstep(len(steps))
         if not self.hasMemory():
             self.module.forget()
-        self.whole = None
+        self.whole, self.output, self.tableoutput = None, Table(), Table()  # frees their memory
         self.whole = run_whole(self.module, input, steps)
         if self.whole is not None:
             outputs = self.whole.outputs

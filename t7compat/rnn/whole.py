@@ -11,6 +11,7 @@ modules inside of a cell have no outputs.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -80,7 +81,8 @@ class Whole(Tape):
                 mersenne.setRNGState(self.generator)
             raise NotWhole from error
         for *_, leaf in self.parameters if self.is_recorded else ():
-            self.kept.setdefault(id(leaf), functools.partial(torch.Tensor.detach, leaf.detach().clone()))
+            if id(leaf) not in self.kept:
+                self.kept[id(leaf)] = functools.partial(torch.Tensor.detach, leaf.detach().clone())
         for dropout in dropouts:
             dropout.noise = self.step(dropout.noise, -1).clone()
         for run in self.runs:
@@ -289,10 +291,11 @@ def run_whole(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole 
     parts = module.whole_parts()
     if parts is None or not steps or not worth_it(module, len(steps)):
         return None
-    for part in parts:
-        if isinstance(part, AbstractRecurrent):
-            part.whole = None  # frees the graph of the last sequence
     recurrent = [part for part in parts if isinstance(part, AbstractRecurrent)]
+    for part in recurrent:  # the memory of the last sequence serves this one
+        part.whole = None
+        if part.step == 1:
+            part.let_go(math.inf)
     if len({id(part) for part in parts}) < len(parts) or len({part.train is False for part in recurrent}) > 1:
         return None
     if any(x.dim() == 0 for x in tensors(steps[0])):
