@@ -32,7 +32,7 @@ from t7compat.nn.transfer import MulConstant, Sigmoid, SoftMax, Sqrt, Tanh
 from t7compat.nn.wrappers import MapTable
 from t7compat.nngraph.gmodule import gModule
 from t7compat.rnn import fused
-from t7compat.rnn.gated import Gated, beside, chain, dropout, each, gate_products
+from t7compat.rnn.gated import Gated, beside, chain, dropout, each, gate_products, stacked
 from t7compat.rnn.gategraph import gate_graph
 from t7compat.rnn.hidden import on_demand
 from t7compat.rnn.misc import SAdd
@@ -139,18 +139,16 @@ class LSTM(Gated):
     def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
         h, c = state
         layers = self.leaves(whole)
-        peepholes = {}
-
-        def gate(name: str, has_peephole: bool) -> tuple[Tensor, Tensor]:
-            (of_input, bias), (of_state, *_) = next(layers), next(layers)
-            if has_peephole:
-                (peepholes[name],) = next(layers)
-            return torch.cat((of_input, of_state), 1), bias
-
-        gates = {name: gate(name, name != "g" and self.cell2gate) for name in "figo"}
-        rows, offsets = (torch.cat([gates[name][part] for name in "ifog"]) for part in (0, 1))
-        holes = torch.stack([peepholes[name] for name in "ifo"]) if peepholes else None
-        output, last, states = fused.lstm(x, h, c, rows.t(), offsets, holes, mask=self.mask(x))
+        weights, biases, peepholes = {}, {}, {}
+        for gate in "figo":
+            (of_input, biases[gate]), (of_state, *_) = next(layers), next(layers)
+            weights[gate] = of_input, of_state
+            if self.cell2gate and gate != "g":
+                (peepholes[gate],) = next(layers)
+        weight = stacked(whole, *[weights[gate] for gate in "ifog"])
+        bias = torch.cat([biases[gate] for gate in "ifog"])
+        holes = torch.stack([peepholes[gate] for gate in "ifo"]) if peepholes else None
+        output, last, states = fused.lstm(x, h, c, weight, bias, holes, mask=self.mask(x))
         return output, [last], cells_of(states)
 
     def take_whole(self, whole: Whole, run: Run) -> None:
@@ -288,8 +286,8 @@ class GRU(Gated):
     def unroll(self, whole: Whole, x: Tensor, *state: Tensor) -> tuple[Tensor, Sequence[Tensor], Any]:
         (h,) = state
         (rz_x, bias_rz), (rz_h, *_), (g_x, bias_g), (g_h, *_) = self.leaves(whole)
-        rows = torch.cat((torch.cat((rz_x, rz_h), 1), torch.cat((g_x, g_h), 1)))
-        output, _ = fused.gru(x, h, rows.t(), torch.cat((bias_rz, bias_g)), self.mask(x))
+        weight = stacked(whole, (rz_x, rz_h), (g_x, g_h))
+        output, _ = fused.gru(x, h, weight, torch.cat((bias_rz, bias_g)), self.mask(x))
         return output, (), ()
 
     def migrate(self, params: Table) -> None:

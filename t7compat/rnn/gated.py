@@ -134,6 +134,17 @@ class Gated(Cell, typename=""):
         return output
 
 
+def stacked(whole: Whole, *gates: tuple[Tensor, Tensor]) -> Tensor:
+    """The weights of gates for input and state as columns of one matrix, which serves as their copy."""
+    rows = torch.cat([torch.cat(gate, 1) for gate in gates])
+    for gate, part in zip(
+        gates, torch.split(rows.detach(), [len(of_input) for of_input, _ in gates]), strict=True
+    ):
+        parts = torch.split(part, [weight.shape[1] for weight in gate], 1)
+        whole.keep(dict(zip(gate, parts, strict=True)))
+    return rows.t()
+
+
 @functools.cache
 def usual(kind: Any, *arguments: Any) -> list[Any]:
     """The forms of the networks that a cell of some class has unless somebody changes them."""

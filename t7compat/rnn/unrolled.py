@@ -85,7 +85,7 @@ class LSTM(torch.autograd.Function):
         feedback = weight[inputs:].t()
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
-        gradient, of_cell = _slopes(gates, cell, c, mask)
+        gradient, of_cell = _slopes(gates, cell, c, hidden, mask)
         of_o, of_g = gradient.chunk(4, -1)[2:]
         of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
         heads = torch.empty_like(output) if project is not None else None
@@ -108,6 +108,7 @@ class LSTM(torch.autograd.Function):
                 grad_c.addcmul_(to_if[:, 0], peepholes[0]).addcmul_(to_if[:, 1], peepholes[1])
             grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
 
+        del of_cell, steps, to_cell  # the gradients below take their memory
         to_x, _, _, to_weight, to_bias, to_peepholes, to_project, _ = ctx.needs_input_grad
         return (
             gradient @ weight[:inputs].t() if to_x else None,
@@ -115,19 +116,30 @@ class LSTM(torch.autograd.Function):
             grad_c,
             _of_weight(x, h, output, gradient) if to_weight else None,
             gradient.sum((0, 1)) if to_bias else None,
-            _of_peepholes(of_if, of_o, c, cell) if to_peepholes else None,
+            _of_peepholes(gradient, c, cell) if to_peepholes else None,
             _outer(hidden, heads) if to_project and heads is not None else None,
             None,
         )
 
 
-def _of_peepholes(of_if: Tensor, of_o: Tensor, c: Tensor, cell: Tensor) -> Tensor:
+def _times_before(gradient: Tensor, start: Tensor, states: Tensor, out: Tensor) -> Tensor:
+    """The gradient times the state before each step, in `out`."""
+    torch.mul(gradient[0], start, out=out[0])
+    torch.mul(gradient[1:], states[:-1], out=out[1:])
+    return out
+
+
+def _of_peepholes(gradient: Tensor, c: Tensor, cell: Tensor) -> Tensor:
     """The gradient of the peepholes, given that of the sums in the gates: i and f see the cell before."""
-    both = (of_if * shifted(c, cell).unsqueeze(-2)).sum((0, 1))
-    return torch.cat((both, (of_o * cell).sum((0, 1))[None]))
+    of_i, of_f, of_o, _ = gradient.chunk(4, -1)
+    product = torch.empty_like(cell)
+    before = [_times_before(part, c, cell, out=product).sum((0, 1)) for part in (of_i, of_f)]
+    return torch.stack([*before, torch.mul(of_o, cell, out=product).sum((0, 1))])
 
 
-def _slopes(gates: Tensor, cell: Tensor, c: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def _slopes(
+    gates: Tensor, cell: Tensor, c: Tensor, hidden: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """The derivatives of each step of an LSTM alone.
 
     Those of the cell (for o: of the output) with respect to the sums in the gates, and of the output with
@@ -139,12 +151,13 @@ def _slopes(gates: Tensor, cell: Tensor, c: Tensor, mask: Tensor | None) -> tupl
     of_i, of_f, of_o, of_g = gradient.chunk(4, -1)
     squashed = torch.tanh(cell)
     of_i.mul_(g)
-    of_f.mul_(shifted(c, cell))
+    _times_before(of_f, c, cell, out=of_f)
     of_o.mul_(squashed)
-    torch.addcmul(i, i * g, g, value=-1, out=of_g)
+    torch.mul(i, g, out=of_g)
+    torch.addcmul(i, of_g, g, value=-1, out=of_g)
     if mask is not None:
         gradient.masked_fill_(mask, 0)
-    return gradient, torch.addcmul(o, o * squashed, squashed, value=-1)
+    return gradient, torch.addcmul(o, hidden, squashed, value=-1, out=squashed)
 
 
 class GRU(torch.autograd.Function):
@@ -184,8 +197,9 @@ class GRU(torch.autograd.Function):
         gradient = torch.empty_like(gates)
         of_r, of_z, of_g = gradient.chunk(3, -1)
         torch.addcmul(r, r, r, value=-1, out=of_r).mul_(before)
-        torch.addcmul(z, z, z, value=-1, out=of_z).mul_(before - g)
-        torch.mul(1 - g * g, 1 - z, out=of_g)
+        torch.addcmul(z, z, z, value=-1, out=of_z).mul_(torch.sub(before, g, out=of_g))
+        torch.addcmul(g.new_ones(()), g, g, value=-1, out=of_g)
+        of_g.addcmul_(of_g, z, value=-1)
         if mask is not None:
             gradient.masked_fill_(mask, 0)
 
@@ -205,7 +219,7 @@ class GRU(torch.autograd.Function):
         to_x, _, to_weight, to_bias, _ = ctx.needs_input_grad
         found = None
         if to_weight:
-            of_state = _outer(before, gradient[..., : 2 * size]), _outer(before * r, of_g)
+            of_state = _outer(before, gradient[..., : 2 * size]), _outer(before.mul_(r), of_g)
             found = torch.cat((_outer(x, gradient), torch.cat(of_state, 1)))
         return (
             gradient @ weight[:inputs].t() if to_x else None,

@@ -211,8 +211,10 @@ class Whole(Tape):
                 setattr(run.module, counter, run.start)
         return True
 
-    def keep(self, copies: dict[Tensor, Tensor], original: Callable[[Tensor], Tensor]) -> None:
-        """Say that a cell has copies of some parameters already, which `original` makes out of them."""
+    def keep(
+        self, copies: dict[Tensor, Tensor], original: Callable[[Tensor], Tensor] = torch.Tensor.detach
+    ) -> None:
+        """Say that a cell has copies of some parameters already; `original` makes the parameters of them."""
         self.kept.update((id(leaf), functools.partial(original, copy)) for leaf, copy in copies.items())
 
     def has_other_parameters(self) -> bool:
