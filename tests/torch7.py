@@ -44,3 +44,8 @@ def size_text(value: Any) -> str:
     if isinstance(value, Table):
         return "{" + ";".join(map(size_text, value)) + "}"
     return "x".join(map(str, value.shape))
+
+
+def tensor(*values: Any) -> torch.Tensor:
+    """Numbers as a torch.DoubleTensor."""
+    return torch.tensor(values, dtype=torch.float64)

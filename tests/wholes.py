@@ -49,7 +49,7 @@ def branches() -> Any:
 
 @contextmanager
 def step_by_step() -> Iterator[None]:
-    with patch.object(sequencer, "run_whole", lambda *_: None):
+    with patch.object(sequencer, "in_one_graph", lambda *_: None):
         yield
 
 

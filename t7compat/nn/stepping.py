@@ -29,8 +29,8 @@ class Stepping:
     # The fields that sharedClone shares
     dpnn_parameters: tuple[str, ...] = ("weight", "bias")
     dpnn_gradParameters: tuple[str, ...] = ("gradWeight", "gradBias")
-    # How many dimensions a sample may have for the samples of a batch to be treated one by one for sure, so
-    # that the steps of a sequence can be run as one batch
+    # The numbers of dimensions of a sample for which a batch gives what its samples give one by one: then the
+    # steps of a sequence can be run as one batch.  Empty: never
     row_dims: Collection[int] = ()
     # Whether a forward leaves something for its backward, or the next forward, in the fields of the module
     keeps_state = False

@@ -17,7 +17,7 @@ from t7compat.rnn.whole import joined, versions
 from t7compat.table import Table, map_leaves, to_tuples
 
 Tensor = torch.Tensor
-PROTOCOL = frozenset(("forward", "backward", "updateOutput", "updateGradInput"))
+METHODS = frozenset(("forward", "backward", "updateOutput", "updateGradInput"))
 
 
 class AbstractSequencerCriterion(Criterion):
@@ -85,7 +85,7 @@ class AbstractSequencerCriterion(Criterion):
     def _as_one(self, input: Any, target: Any, steps: list[tuple[int, Any, Any]]) -> Recorded | None:
         """The loss of all steps as that of one batch of all their samples; None where it is not."""
         criterion = self.criterion
-        says_so = "adds_samples" in vars(type(criterion)) and PROTOCOL.isdisjoint(vars(criterion))
+        says_so = "adds_samples" in vars(type(criterion)) and METHODS.isdisjoint(vars(criterion))
         if not steps or not says_so:
             return None
         _, inputs, targets = zip(*steps, strict=True)

@@ -19,6 +19,7 @@ from t7compat.nn.module import Module
 from t7compat.nn.opaque import Sweep
 from t7compat.nn.shapes import FAULTS, describe, expect, refuse
 from t7compat.nn.tape import Tape, as_leaf
+from t7compat.rnn.fused import continued
 from t7compat.table import Table
 from t7compat.tensortypes import new_tensor
 
@@ -226,7 +227,7 @@ class RNN(Module, typename="cudnn.RNN"):
         if not tape.is_replay:
             self.hiddenOutput, self.cellOutput = hidden.data, cell.data
         if tape.is_recorded:
-            output = _Ended.apply(self, tape.sweep, output, hidden, cell)  # type: ignore[no-untyped-call]
+            output = continued(functools.partial(self._later, tape.sweep), 0, output, hidden, cell)
         return tape.record(self, (*starts, x), output)
 
     def compute(self, input: tuple[Any, ...], weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -242,6 +243,17 @@ class RNN(Module, typename="cudnn.RNN"):
         else:
             output, *ends = self.kind.function(x, states, weights, *options, self.batchFirst)
         return (output, *ends) if has_cell else (output, *ends, torch.zeros_like(hidden))
+
+    def _later(self, sweep: Sweep) -> list[Tensor | None]:
+        """The gradients of the last states that were set, behind none of the last step's output."""
+        given = {name: vars(self).get(name) for name in ("gradHiddenOutput", "gradCellOutput")}
+        try:
+            for name, value in given.items():
+                _expect_state(name, value, self.weight.new_empty(self._state_size()))
+        except InputError:
+            sweep.failed = self
+            raise
+        return [None, *given.values()]
 
     def passed_back(self) -> None:
         self.gradHiddenInput, self.gradCellInput, self.gradInput = self.gradInput
@@ -308,26 +320,6 @@ def _expect_state(name: str, value: Any, like: Tensor) -> None:
     fits = isinstance(value, Tensor) and value.shape == like.shape and value.dtype == like.dtype
     if value is not None and not fits:
         raise InputError(f"{name}: expected {describe(like)}, got {describe(value)}")
-
-
-class _Ended(torch.autograd.Function):
-    """The output; the last states get the gradients in the module's fields."""
-
-    @staticmethod
-    def forward(ctx: Any, module: RNN, sweep: Sweep, output: Tensor, *ends: Tensor) -> Tensor:
-        ctx.module, ctx.sweep, ctx.sizes = module, sweep, [end.shape for end in ends]
-        return output.view_as(output)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        given = {name: vars(ctx.module).get(name) for name in ("gradHiddenOutput", "gradCellOutput")}
-        try:
-            for size, (name, value) in zip(ctx.sizes, given.items(), strict=True):
-                _expect_state(name, value, gradient.new_empty(size))
-        except InputError:
-            ctx.sweep.failed = ctx.module
-            raise
-        return None, None, gradient, *given.values()
 
 
 # ---- the classes by mode

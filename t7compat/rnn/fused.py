@@ -38,7 +38,7 @@ def lstm(
         inputs = x.shape[-1]
         return _by_kernel(x, h, c, rows[:, :inputs], rows[:, inputs:], offsets)
     output, last, cell, gates = LSTM.apply(x, h, c, weight, bias, peepholes, project, mask)
-    return masked(output, mask), last, (cell, gates)
+    return masked_output(output, mask), last, (cell, gates)
 
 
 def fast_lstm(
@@ -54,10 +54,10 @@ def fast_lstm(
 def gru(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The outputs and gates of all steps, in the order r, z, g; r acts on the state before the product."""
     output, gates = GRU.apply(x, h, weight, bias, mask)
-    return masked(output, mask), gates
+    return masked_output(output, mask), gates
 
 
-def masked(output: Tensor, mask: Tensor | None) -> Tensor:
+def masked_output(output: Tensor, mask: Tensor | None) -> Tensor:
     """The output, to which no gradient comes back where it is masked, not even one that is no number."""
     return output if mask is None else output.masked_fill(mask, 0)
 

@@ -155,7 +155,7 @@ class Cell(AbstractRecurrent, typename=""):
         raise NotImplementedError
 
     def run_whole(self, whole: Whole, input: Any) -> Any:
-        state = [as_leaf(part) for part in self.state_after(self.step - 1, whole.step(input, 0).data)]
+        state = [as_leaf(part) for part in self.state_after(self.step - 1, whole.at(input, 0).data)]
         x = whole.timed(input)
         size = (*([] if whole.batch is None else [whole.batch]), self.outputSize)
         for part in state:

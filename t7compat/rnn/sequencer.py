@@ -11,7 +11,7 @@ from t7compat.nn.containers import Container, Decorator
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
-from t7compat.rnn.whole import Whole, run_whole
+from t7compat.rnn.whole import Whole, in_one_graph
 from t7compat.table import Table
 
 Tensor = torch.Tensor
@@ -94,7 +94,7 @@ class Sequencer(AbstractSequencer):
         if not self.hasMemory():
             self.module.forget()
         self.whole, self.output, self.tableoutput = None, Table(), Table()  # frees their memory
-        self.whole = run_whole(self.module, input, steps)
+        self.whole = in_one_graph(self.module, input, steps)
         if self.whole is not None:
             outputs = self.whole.outputs
         else:

@@ -84,7 +84,7 @@ class Whole(Tape):
             if id(leaf) not in self.kept:
                 self.kept[id(leaf)] = functools.partial(torch.Tensor.detach, leaf.detach().clone())
         for dropout in dropouts:
-            dropout.noise = self.step(dropout.noise, -1).clone()
+            dropout.noise = self.at(dropout.noise, -1).clone()
         for run in self.runs:
             run.module.take_whole(self, run)
 
@@ -131,7 +131,7 @@ class Whole(Tape):
     def record(self, module: Module, input: Any, output: Any) -> Any:
         self.calls.append((module, input))
         module.tape = None
-        module.output = map_leaves(lambda x: self.step(x.data, -1) if isinstance(x, Tensor) else x, output)
+        module.output = map_leaves(lambda x: self.at(x.data, -1) if isinstance(x, Tensor) else x, output)
         return output
 
     def note(
@@ -167,7 +167,7 @@ class Whole(Tape):
         """(time * batch, ...) -> (time, batch, ...)"""
         return rows.view(self.length, self.batch or 1, *rows.shape[1:])
 
-    def step(self, rows: Tensor, index: int) -> Tensor:
+    def at(self, rows: Tensor, index: int) -> Tensor:
         """A step, counted from 0."""
         return (rows if self.batch is None else self.timed(rows))[index]
 
@@ -177,10 +177,10 @@ class Whole(Tape):
             return list((value.data if self.batch is None else self.timed(value.data)).unbind())
         parts = {id(leaf): self.steps(leaf) for leaf in tensors(value)}
 
-        def at(t: int) -> Any:
+        def step(t: int) -> Any:
             return map_leaves(lambda x: parts[id(x)][t] if isinstance(x, Tensor) else x, value)
 
-        return [at(t) for t in range(self.length)]
+        return [step(t) for t in range(self.length)]
 
     # ---- backward
 
@@ -242,7 +242,7 @@ class Whole(Tape):
                 module.take_back(self, self.run_of(module), gradInput)
             else:
                 module.gradInput = map_leaves(
-                    lambda x: self.step(x, 0) if isinstance(x, Tensor) else x, gradInput
+                    lambda x: self.at(x, 0) if isinstance(x, Tensor) else x, gradInput
                 )
         return result
 
@@ -288,7 +288,7 @@ class Whole(Tape):
             root.updateGradInput(input, gradient)
 
 
-def run_whole(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole | None:
+def in_one_graph(module: AbstractRecurrent, input: Any, steps: list[Any]) -> Whole | None:
     """Run a sequence in one graph; None, and nothing done, where it must go step by step."""
     parts = module.whole_parts()
     if parts is None or not steps or not worth_it(module, len(steps)):
@@ -350,7 +350,8 @@ def structure(module: Module) -> list[Any]:
 def takes_numbers(parts: list[Module]) -> bool:
     """Whether a sample is one number for the first layer that cares, so that a vector is a batch."""
     layers = (part for part in parts if not isinstance(part, AbstractRecurrent))
-    return next((0 in layer.row_dims for layer in layers if len(layer.row_dims) < 3), False)
+    takes = ((0 in layer.row_dims, 1 in layer.row_dims) for layer in layers)
+    return next((numbers for numbers, vectors in takes if not (numbers and vectors)), False)
 
 
 def joined(sequence: Any, steps: Sequence[Any], in_batches: bool) -> Any:
