@@ -359,3 +359,11 @@ def test_results_need_no_gradient() -> None:
     for tensor in (output, gradInput, m.get(1).output, m.get(2).gradInput, *gradients(m)):
         assert not tensor.requires_grad
     assert input.grad is None
+
+
+def test_layer_behind_indices_has_a_gradient() -> None:
+    network = nn.Sequential().add(nn.OneHot(4)).add(nn.Linear(4, 2))
+    indices, gradient = torch.tensor([1, 2, 4]), torch.randn(3, 2, dtype=torch.float64)
+    network.forward(indices)
+    assert not network.backward(indices, gradient).any()
+    torch.testing.assert_close(network.get(2).gradInput, gradient @ network.get(2).weight)

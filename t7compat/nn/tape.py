@@ -91,6 +91,10 @@ class Tape:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
         self.calls.append((module, input))
         module.tape = None  # of a forward before this one
+        if self.is_recorded:
+            for found in (output,) if isinstance(output, Tensor) else leaves(output):
+                if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
+                    found.requires_grad_()  # made of indices, say: the next module has a gradInput all the same
         if not self.is_replay:
             module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
         return output
