@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from converters import checkpoint, emitted, samples, values, verify
+from converters import checkpoint, emitted, interrupts, samples, values, verify
 from converters.compare import difference
 from converters.formats import Format, chosen
 from converters.job import Job, Sizes
-from converters.naming import identifier, printable
+from converters.naming import STAGE, identifier, printable
 from converters.report import Report
 from converters.source import distinct
-from converters.weights import Place, write_safetensors
+from converters.weights import Place, Tensors, write_safetensors
 from t7compat.errors import T7Error, T7FormatError
 from t7compat.t7file import load_all
 from t7compat.t7file.reader import OnUpgrade
@@ -34,6 +36,7 @@ def convert(
     check: bool = True,
     force: bool = False,
     input_shape: str | None = None,
+    dry_run: bool = False,
     progress: Callable[[str], Any] = lambda what: None,
 ) -> Report:
     """Write the networks of a .t7 file in the formats `to`, the rest as NAME.json; prove it.
@@ -41,8 +44,9 @@ def convert(
     By default NAME.py and NAME.safetensors are written; `to` is one name of `formats.FORMATS`, or several.
     The files go to the folder `output` (by default that of the file); existing ones are replaced only with
     `force`. `input_shape` ("3x4", or "3x4,3x5" for a table) is the size of the input for the proof, if it
-    cannot be found; without `check` there is no proof.  `progress` is called with what is being done.  Raises
-    T7Error or OSError if the file cannot be converted, and then leaves nothing behind.
+    cannot be found; without `check` there is no proof.  With `dry_run` nothing is written, and the report
+    says what would be.  `progress` is called with what is being done.  Raises T7Error or OSError if the file
+    cannot be converted, and then leaves nothing behind.
     """
     path = Path(path)
     folder = path.parent if output is None else Path(output)
@@ -59,6 +63,14 @@ def convert(
     ]
     own = [f"{stem}{row.suffix}" for row in rows.values() if row.whole or (row.data and not found)]
     _expect_free(folder, [*(name for job in jobs for name in job.files), *own], path, force)
+    if dry_run:
+        _expect_writable(folder)
+        own, contents, more = _rehearse(root, stem, jobs, sizes, rows, own)
+        _expect_free(folder, _all_files(jobs, own), path, force)
+        reports = [job.report for job in jobs]
+        return Report(
+            str(path), str(folder), reports, own, checkpoint.unknown(root), notes + more, True, contents
+        )
     with _stage(folder) as stage:
         own += _write_networks(root, stem, jobs, stage, sizes, progress)
         if not found:
@@ -67,14 +79,44 @@ def convert(
             if row.whole:
                 row.whole(stage / f"{stem}{row.suffix}", root)
                 _prove_resaved(name, stage / f"{stem}{row.suffix}", jobs)
-        written = [*(name for job in jobs for name in job.report.files), *own]
-        if not written:
-            raise T7Error("; ".join(str(problem) for job in jobs for problem in job.report.problems))
+        written = _all_files(jobs, own)
         _expect_free(folder, written, path, force)
-        for name in written:
-            os.replace(stage / name, folder / name)
+        with interrupts.waiting(signal.SIGINT, signal.SIGTERM):  # all files, or none
+            for name in written:
+                os.replace(stage / name, folder / name)
     _note_shared_weights(jobs)
     return Report(str(path), str(folder), [job.report for job in jobs], own, checkpoint.unknown(root), notes)
+
+
+def _all_files(jobs: list[Job], own: list[str]) -> list[str]:
+    """The names of all files.  T7Error, with what is wrong with the networks, if there are none."""
+    files = [*(name for job in jobs for name in job.report.files), *own]
+    if not files:
+        raise T7Error("; ".join(str(problem) for job in jobs for problem in job.report.problems))
+    return files
+
+
+def _rehearse(
+    root: Any, stem: str, jobs: list[Job], sizes: Sizes | None, rows: Mapping[str, Format], own: list[str]
+) -> tuple[list[str], dict[str, int], list[str]]:
+    """Convert the networks without writing them.
+
+    Returns the files that belong to no network, how many bytes of numbers or text are in files, as far as
+    that is known, and notes.
+    """
+    owners: dict[Place, str] = {}
+    contents: dict[str, int] = {}
+    for job in jobs:
+        job.convert(sizes, owners)
+        job.rehearse(name for name, row in rows.items() if row.whole)
+        contents |= job.contents()
+    texts, tensors = _rest(root, stem, jobs)
+    contents |= {name: len(text.encode()) for name, text in texts.items()}
+    contents |= {name: sum(x.nbytes for x in content.values()) for name, content in tensors.items()}
+    own = [*own, *texts, *tensors]
+    notes = values.flat(root)[1] if any(row.data for row in rows.values()) and not jobs else []
+    _note_shared_weights(jobs)
+    return own, contents, notes
 
 
 def _expect_possible(path: Path, rows: Mapping[str, Format], has_networks: bool) -> None:
@@ -97,18 +139,21 @@ def _write_networks(
     owners: dict[Place, str] = {}
     for job in jobs:
         progress(f"converting {job.where or job.file}")
-        job.convert(stage, sizes, owners)
+        job.convert(sizes, owners)
+        job.write(stage)
     progress("comparing old and new")
     _verify([job for job in jobs if job.network is not None and job.check], stage)
     for job in jobs:
         job.write_source(stage)
         if job.check:
             job.prove_exports(stage)
-    others = [f"{stem}.json", f"{stem}.data.safetensors"]
-    if any(job.rows for job in jobs):
-        progress("writing what else there is")
-        _write_rest(root, jobs, stage, *others)
-    return [name for name in others if (stage / name).exists()]
+    progress("writing what else there is")
+    texts, tensors = _rest(root, stem, jobs)
+    for name, text in texts.items():
+        (stage / name).write_text(text, "utf-8")
+    for name, content in tensors.items():
+        write_safetensors(stage / name, content)
+    return [*texts, *tensors]
 
 
 def _write_values(root: Any, stem: str, rows: Mapping[str, Format], stage: Path) -> list[str]:
@@ -180,8 +225,10 @@ def _note_shared_weights(jobs: list[Job]) -> None:
         owners.update((storage, job) for storage in storages if storage not in owners)
 
 
-def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_file: str) -> None:
-    """Write what is no network, and the fields of modules that could not be converted."""
+def _rest(root: Any, stem: str, jobs: list[Job]) -> tuple[dict[str, str], dict[str, Tensors]]:
+    """What is no network, and the fields of modules that were not converted: texts and tensors by file."""
+    if not any(job.rows for job in jobs):
+        return {}, {}
     converted: dict[int, tuple[str, str]] = {}
     missing: dict[str, Any] = {}
     for job in jobs:
@@ -194,11 +241,11 @@ def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_fi
             if layer.make.func is emitted.Missing:
                 missing[".".join(filter(None, (job.where, layer.path)))] = layer.origin
     if id(root) in converted and not missing:
-        return
+        return {}, {}
+    data_file = f"{stem}.data.safetensors"
     rest = checkpoint.Rest(data_file, converted)
-    (stage / text_file).write_text(rest.text(root, missing), "utf-8")
-    if rest.tensors:
-        write_safetensors(stage / data_file, rest.tensors)
+    texts = {f"{stem}.json": rest.text(root, missing)}
+    return texts, {data_file: rest.tensors} if rest.tensors else {}
 
 
 def file_names(stem: str, paths: list[str]) -> dict[str, str]:
@@ -213,13 +260,22 @@ def file_names(stem: str, paths: list[str]) -> dict[str, str]:
     return names
 
 
+def _expect_writable(folder: Path) -> None:
+    """Raise OSError if files cannot be made in a folder, or the folder itself cannot."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+
+
 @contextlib.contextmanager
 def _stage(folder: Path) -> Iterator[Path]:
     """A folder inside of `folder` for unfinished files; after an error nothing is left of what was made."""
     made = [new for new in (folder, *folder.parents) if not new.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".t7convert-", dir=folder) as name:
+        with tempfile.TemporaryDirectory(prefix=f"{STAGE}{os.getpid()}-", dir=folder) as name:
             yield Path(name)
     except BaseException:
         for new in made:
