@@ -53,70 +53,157 @@ def convert(
     rows = chosen([to] if isinstance(to, str) else to)
     sizes = samples.parse(input_shape) if input_shape else None
     progress(f"reading {path.name}")
-    root, notes = read(path)
-    found = checkpoint.networks(root)
-    _expect_possible(path, rows, bool(found))
-    stem = identifier(path.stem)
-    jobs = [
-        Job(path.name, name, where, found[where], rows, check)
-        for name, where in file_names(stem, list(found)).items()
-    ]
-    own = [f"{stem}{row.suffix}" for row in rows.values() if row.whole or (row.data and not found)]
-    _expect_free(folder, [*(name for job in jobs for name in job.files), *own], path, force)
+    conversion = _Conversion(path, folder, rows, check, force)
     if dry_run:
-        _expect_writable(folder)
-        own, contents, more = _rehearse(root, stem, jobs, sizes, rows, own)
-        _expect_free(folder, _all_files(jobs, own), path, force)
-        reports = [job.report for job in jobs]
-        return Report(
-            str(path), str(folder), reports, own, checkpoint.unknown(root), notes + more, True, contents
-        )
-    with _stage(folder) as stage:
-        own += _write_networks(root, stem, jobs, stage, sizes, progress)
-        if not found:
-            notes += _write_values(root, stem, rows, stage)
-        for name, row in rows.items():
-            if row.whole:
-                row.whole(stage / f"{stem}{row.suffix}", root)
-                _prove_resaved(name, stage / f"{stem}{row.suffix}", jobs)
-        written = _all_files(jobs, own)
-        _expect_free(folder, written, path, force)
-        with interrupts.waiting(signal.SIGINT, signal.SIGTERM):  # all files, or none
-            for name in written:
-                os.replace(stage / name, folder / name)
-    _note_shared_weights(jobs)
-    return Report(str(path), str(folder), [job.report for job in jobs], own, checkpoint.unknown(root), notes)
+        return conversion.rehearsed(sizes)
+    return conversion.done(sizes, progress)
 
 
-def _all_files(jobs: list[Job], own: list[str]) -> list[str]:
-    """The names of all files.  T7Error, with what is wrong with the networks, if there are none."""
-    files = [*(name for job in jobs for name in job.report.files), *own]
-    if not files:
-        raise T7Error("; ".join(str(problem) for job in jobs for problem in job.report.problems))
-    return files
+class _Conversion:
+    """A file that was read, and what is to become of it."""
 
+    def __init__(
+        self, path: Path, folder: Path, rows: Mapping[str, Format], check: bool, force: bool
+    ) -> None:
+        self.path, self.folder, self.rows, self.force = path, folder, rows, force
+        self.root, self.notes = read(path)
+        self.stem = identifier(path.stem)
+        found = checkpoint.networks(self.root)
+        _expect_possible(path, rows, bool(found))
+        names = file_names(self.stem, list(found))
+        self.jobs = [Job(path.name, name, at, found[at], rows, check) for name, at in names.items()]
+        # The files that belong to no network
+        self.own = [self._file(row) for row in rows.values() if row.whole or (row.data and not found)]
+        self._expect_free([*(name for job in self.jobs for name in job.files), *self.own])
 
-def _rehearse(
-    root: Any, stem: str, jobs: list[Job], sizes: Sizes | None, rows: Mapping[str, Format], own: list[str]
-) -> tuple[list[str], dict[str, int], list[str]]:
-    """Convert the networks without writing them.
+    def done(self, sizes: Sizes | None, progress: Callable[[str], Any]) -> Report:
+        """Write and prove all files."""
+        with _stage(self.folder) as stage:
+            self._write_networks(stage, sizes, progress)
+            if not self.jobs:
+                self._write_values(stage)
+            for name, row in self.rows.items():
+                if row.whole:
+                    row.whole(stage / self._file(row), self.root)
+                    self._prove_resaved(name, stage / self._file(row))
+            written = self._all_files()
+            with interrupts.waiting(signal.SIGINT, signal.SIGTERM):  # all files, or none
+                for name in written:
+                    os.replace(stage / name, self.folder / name)
+        _note_shared_weights(self.jobs)
+        return self._report()
 
-    Returns the files that belong to no network, how many bytes of numbers or text are in files, as far as
-    that is known, and notes.
-    """
-    owners: dict[Place, str] = {}
-    contents: dict[str, int] = {}
-    for job in jobs:
-        job.convert(sizes, owners)
-        job.rehearse(name for name, row in rows.items() if row.whole)
-        contents |= job.contents()
-    texts, tensors = _rest(root, stem, jobs)
-    contents |= {name: len(text.encode()) for name, text in texts.items()}
-    contents |= {name: sum(x.nbytes for x in content.values()) for name, content in tensors.items()}
-    own = [*own, *texts, *tensors]
-    notes = values.flat(root)[1] if any(row.data for row in rows.values()) and not jobs else []
-    _note_shared_weights(jobs)
-    return own, contents, notes
+    def rehearsed(self, sizes: Sizes | None) -> Report:
+        """Convert the networks, and write nothing."""
+        _expect_writable(self.folder)
+        whole = [name for name, row in self.rows.items() if row.whole]
+        owners: dict[Place, str] = {}
+        contents: dict[str, int] = {}
+        for job in self.jobs:
+            job.convert(sizes, owners)
+            job.rehearse(whole)
+            contents |= job.contents()
+        texts, tensors = self._rest()
+        contents |= {name: len(text.encode()) for name, text in texts.items()}
+        contents |= {name: sum(x.nbytes for x in content.values()) for name, content in tensors.items()}
+        self.own += [*texts, *tensors]
+        if not self.jobs and any(row.data for row in self.rows.values()):
+            self.notes += values.flat(self.root)[1]
+        self._all_files()
+        _note_shared_weights(self.jobs)
+        report = self._report()
+        report.dry_run, report.contents = True, contents
+        return report
+
+    def _report(self) -> Report:
+        networks, unknown = [job.report for job in self.jobs], checkpoint.unknown(self.root)
+        return Report(str(self.path), str(self.folder), networks, self.own, unknown, self.notes)
+
+    # ---- the files
+
+    def _file(self, row: Format) -> str:
+        return f"{self.stem}{row.suffix}"
+
+    def _all_files(self) -> list[str]:
+        """The names of all files.  T7Error if there are none, or one of them cannot be written."""
+        files = [*(name for job in self.jobs for name in job.report.files), *self.own]
+        if not files:
+            raise T7Error("; ".join(str(problem) for job in self.jobs for problem in job.report.problems))
+        self._expect_free(files)
+        return files
+
+    def _expect_free(self, names: list[str]) -> None:
+        """Raise T7Error unless files of these names can be written: not over others, if not with `force`."""
+        for target in (self.folder / name for name in names):
+            place = printable(str(target))
+            if target.is_dir():
+                raise T7Error(f"{place} is a folder, and a file of this name is to be written")
+            if target.exists() and target.samefile(self.path):
+                raise T7Error(f"{place} is the file to convert; -o DIR writes elsewhere")
+            if target.exists() and not self.force:
+                raise T7Error(f"{place} exists already; --force replaces it")
+
+    # ---- networks
+
+    def _write_networks(self, stage: Path, sizes: Sizes | None, progress: Callable[[str], Any]) -> None:
+        """Write the networks and the rest of the file."""
+        owners: dict[Place, str] = {}
+        for job in self.jobs:
+            progress(f"converting {job.where or job.file}")
+            job.convert(sizes, owners)
+            job.write(stage)
+        progress("comparing old and new")
+        _verify([job for job in self.jobs if job.network is not None and job.check], stage)
+        for job in self.jobs:
+            job.write_source(stage)
+            if job.check:
+                job.prove_exports(stage)
+        progress("writing what else there is")
+        texts, tensors = self._rest()
+        for name, text in texts.items():
+            (stage / name).write_text(text, "utf-8")
+        for name, content in tensors.items():
+            write_safetensors(stage / name, content)
+        self.own += [*texts, *tensors]
+
+    def _prove_resaved(self, name: str, path: Path) -> None:
+        if any(job.check for job in self.jobs):
+            networks = checkpoint.networks(read(path)[0])
+            for job in self.jobs:
+                job.prove_resaved(name, networks.get(job.where))
+
+    # ---- everything else
+
+    def _write_values(self, stage: Path) -> None:
+        """Write the values of a file without networks, and note what is not among them."""
+        written = [row for row in self.rows.values() if row.data]
+        found, notes = values.flat(self.root) if written else ({}, [])
+        for row in written:
+            assert row.data is not None
+            row.data(stage / self._file(row), found)
+        self.notes += notes
+
+    def _rest(self) -> tuple[dict[str, str], dict[str, Tensors]]:
+        """What is no network, and fields of modules that were not converted: texts and tensors by file."""
+        if not any(job.rows for job in self.jobs):
+            return {}, {}
+        converted: dict[int, tuple[str, str]] = {}
+        missing: dict[str, Any] = {}
+        for job in self.jobs:
+            if job.network is not None:
+                file = (job.report.files or [f"{job.name}.py"])[0]
+                converted[id(job.module)] = file, ""
+            for layer in distinct(job.network) if job.network else ():
+                if layer.origin is not None:
+                    converted.setdefault(id(layer.origin), (file, layer.path))
+                if layer.make.func is emitted.Missing:
+                    missing[".".join(filter(None, (job.where, layer.path)))] = layer.origin
+        if id(self.root) in converted and not missing:
+            return {}, {}
+        data_file = f"{self.stem}.data.safetensors"
+        rest = checkpoint.Rest(data_file, converted)
+        texts = {f"{self.stem}.json": rest.text(self.root, missing)}
+        return texts, {data_file: rest.tensors} if rest.tensors else {}
 
 
 def _expect_possible(path: Path, rows: Mapping[str, Format], has_networks: bool) -> None:
@@ -130,47 +217,6 @@ def _expect_possible(path: Path, rows: Mapping[str, Format], has_networks: bool)
             )
         if has_networks and not (row.network or row.whole):
             raise T7Error(f"{place} holds networks, and --to {name} is for files without")
-
-
-def _write_networks(
-    root: Any, stem: str, jobs: list[Job], stage: Path, sizes: Sizes | None, progress: Callable[[str], Any]
-) -> list[str]:
-    """Write the networks, and the rest of the file, of which the names are returned."""
-    owners: dict[Place, str] = {}
-    for job in jobs:
-        progress(f"converting {job.where or job.file}")
-        job.convert(sizes, owners)
-        job.write(stage)
-    progress("comparing old and new")
-    _verify([job for job in jobs if job.network is not None and job.check], stage)
-    for job in jobs:
-        job.write_source(stage)
-        if job.check:
-            job.prove_exports(stage)
-    progress("writing what else there is")
-    texts, tensors = _rest(root, stem, jobs)
-    for name, text in texts.items():
-        (stage / name).write_text(text, "utf-8")
-    for name, content in tensors.items():
-        write_safetensors(stage / name, content)
-    return [*texts, *tensors]
-
-
-def _write_values(root: Any, stem: str, rows: Mapping[str, Format], stage: Path) -> list[str]:
-    """Write the values of a file without networks, and tell what is not among them."""
-    written = [row for row in rows.values() if row.data]
-    found, notes = values.flat(root) if written else ({}, [])
-    for row in written:
-        assert row.data is not None
-        row.data(stage / f"{stem}{row.suffix}", found)
-    return notes
-
-
-def _prove_resaved(name: str, path: Path, jobs: list[Job]) -> None:
-    if any(job.check for job in jobs):
-        networks = checkpoint.networks(read(path)[0])
-        for job in jobs:
-            job.prove_resaved(name, networks.get(job.where))
 
 
 def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str]]:
@@ -188,18 +234,6 @@ def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str
             raise
         notes.append(f"only the beginning of the file was read, {len(values)} of its values: {error}")
     return (values[0] if len(values) == 1 else Table(*values)), notes
-
-
-def _expect_free(folder: Path, names: list[str], source: Path, force: bool) -> None:
-    """Raise T7Error unless files of these names can be written: not over others, if not with `force`."""
-    for target in (folder / name for name in names):
-        place = printable(str(target))
-        if target.is_dir():
-            raise T7Error(f"{place} is a folder, and a file of this name is to be written")
-        if target.exists() and target.samefile(source):
-            raise T7Error(f"{place} is the file to convert; -o DIR writes elsewhere")
-        if target.exists() and not force:
-            raise T7Error(f"{place} exists already; --force replaces it")
 
 
 def _verify(jobs: list[Job], stage: Path) -> None:
@@ -223,29 +257,6 @@ def _note_shared_weights(jobs: list[Job]) -> None:
         for other in {owners[storage].name: None for storage in storages if storage in owners}:
             job.report.notes.append(f"has weights in common with {other}, which are written for each of them")
         owners.update((storage, job) for storage in storages if storage not in owners)
-
-
-def _rest(root: Any, stem: str, jobs: list[Job]) -> tuple[dict[str, str], dict[str, Tensors]]:
-    """What is no network, and the fields of modules that were not converted: texts and tensors by file."""
-    if not any(job.rows for job in jobs):
-        return {}, {}
-    converted: dict[int, tuple[str, str]] = {}
-    missing: dict[str, Any] = {}
-    for job in jobs:
-        if job.network is not None:
-            file = (job.report.files or [f"{job.name}.py"])[0]
-            converted[id(job.module)] = file, ""
-        for layer in distinct(job.network) if job.network else ():
-            if layer.origin is not None:
-                converted.setdefault(id(layer.origin), (file, layer.path))
-            if layer.make.func is emitted.Missing:
-                missing[".".join(filter(None, (job.where, layer.path)))] = layer.origin
-    if id(root) in converted and not missing:
-        return {}, {}
-    data_file = f"{stem}.data.safetensors"
-    rest = checkpoint.Rest(data_file, converted)
-    texts = {f"{stem}.json": rest.text(root, missing)}
-    return texts, {data_file: rest.tensors} if rest.tensors else {}
 
 
 def file_names(stem: str, paths: list[str]) -> dict[str, str]:
