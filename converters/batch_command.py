@@ -100,7 +100,8 @@ def _selected(
     tasks = without_own_output(found.tasks, to)
     if problems := collisions(tasks, to):
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise click.ClickException("; ".join(problems[:_SHOWN]) + more)
+        advice = "; nothing was written: choose with --pattern, or convert them to different folders"
+        raise click.ClickException("; ".join(problems[:_SHOWN]) + more + advice)
     failed = [Result.failed(place, reason) for place, reason in found.problems.items()]
     if not tasks:
         raise click.ClickException("; ".join(f"{one.source}: {one.reason}" for one in failed))
