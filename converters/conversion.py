@@ -87,7 +87,7 @@ class _Conversion:
                     row.whole(stage / self._file(row), self.root)
                     self._prove_resaved(name, stage / self._file(row))
             written = self._all_files()
-            with interrupts.waiting(signal.SIGINT, signal.SIGTERM):  # all files, or none
+            with interrupts.postponed(signal.SIGINT, signal.SIGTERM):  # all files, or none
                 for name in written:
                     os.replace(stage / name, self.folder / name)
         _note_shared_weights(self.jobs)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def waiting(*signals: signal.Signals) -> Iterator[None]:
-    """Within it these signals wait, and so they do in processes that are started there, until these end."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+def postponed(*signals: signal.Signals) -> Iterator[None]:
+    """Within it these signals wait; they are handled at its end."""
+    if threading.current_thread() is not threading.main_thread():  # it is never interrupted
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    caught: list[int] = []
+    before = {one: signal.signal(one, lambda number, frame: caught.append(number)) for one in signals}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for one, handler in before.items():
+            signal.signal(one, handler or signal.SIG_DFL)
+        for number in caught:
+            signal.raise_signal(number)

@@ -150,10 +150,11 @@ class Job:
             proof.rehearse()
 
     def contents(self) -> dict[str, int]:
-        """How many bytes of weights are in the files of weights."""
+        """How many bytes of weights there are for the files of weights, each counted once."""
         tensors = self.network.tensors().values() if self.network else ()
+        size = sum({place_of(tensor): tensor.nbytes for tensor in tensors}.values())
         kinds = (row for name, row in self.rows.items() if name != "py" and not row.recorded)
-        return {self._file(row): sum(tensor.nbytes for tensor in tensors) for row in kinds}
+        return {self._file(row): size for row in kinds}
 
     def write_source(self, stage: Path) -> None:
         """Write NAME.py again, with what is known by now in its docstring."""

@@ -95,7 +95,8 @@ def run(
                     results[task] = result
                     done(result)
         finally:
-            stop(workers)
+            with interrupts.postponed(signal.SIGINT):
+                stop(workers)
     return _disputed([results[task] for task in tasks])
 
 
@@ -211,10 +212,12 @@ def _inherited_by_workers() -> Iterator[None]:
     """Within it processes are started: with one thread each, and out of the reach of Ctrl-C."""
     before = {name: os.environ.get(name) for name in _ONE_THREAD}
     os.environ.update(_ONE_THREAD)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if _IS_POSIX else ()
     try:
-        with interrupts.waiting(signal.SIGINT):
-            yield
+        yield
     finally:
+        if _IS_POSIX:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for name, value in before.items():
             os.environ.pop(name)
             os.environ.update({name: value} if value is not None else {})
