@@ -19,9 +19,10 @@ from converters import workers
 from converters.batch import Selection, Task, collisions, without_own_output
 from converters.messages import show, show_json
 from converters.naming import printable
-from converters.options import A_PATH, DEBUG, converting_options
+from converters.options import DEBUG, converting_options
 from converters.workers import Result
 
+_ANY_PATH = click.Path(path_type=Path, readable=False)  # one that cannot be read does not stop the others
 _SHOWN = 3  # collisions: the others are like them
 _STYLES = {"failed": "red", "deviates": "red", "unverified": "yellow", "incomplete": "yellow"}
 
@@ -31,7 +32,7 @@ def _cores() -> int:
 
 
 @click.command("batch", short_help="Convert many files, or those in folders.")
-@click.argument("paths", metavar="FILE_OR_FOLDER...", nargs=-1, required=True, type=A_PATH)
+@click.argument("paths", metavar="FILE_OR_FOLDER...", nargs=-1, required=True, type=_ANY_PATH)
 @click.option("--pattern", metavar="GLOB", help="Of the files in folders convert those with such names.")
 @click.option(
     "-j",

@@ -78,6 +78,7 @@ class _Conversion:
 
     def done(self, sizes: Sizes | None, progress: Callable[[str], Any]) -> Report:
         """Write and prove all files."""
+        _expect_writable(self.folder)
         with _stage(self.folder) as stage:
             self._write_networks(stage, sizes, progress)
             if not self.jobs:
@@ -273,7 +274,7 @@ def file_names(stem: str, paths: list[str]) -> dict[str, str]:
 
 def _expect_writable(folder: Path) -> None:
     """Raise OSError if files cannot be made in a folder, or the folder itself cannot."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
     if not os.access(there, os.W_OK | os.X_OK):

@@ -32,16 +32,19 @@ class Host:
     """A Python process that runs one program after the other; one that dies is replaced by the next."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[str] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        command = [sys.executable, *_OPTIONS, _HOST]
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the text of a program to its end."""
-        command = [sys.executable, *_OPTIONS, _HOST]
-        if self._child is None:
-            self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-            self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
-            )
+        if self._child.poll() is not None:
+            self._start()
         child = self._child
         assert child.stdin is not None
         assert child.stdout is not None
@@ -50,19 +53,16 @@ class Host:
             child.stdin.flush()
         if answer := child.stdout.readline():
             failure = json.loads(answer)
-            return subprocess.CompletedProcess(command, 1 if failure else 0, "", failure)
-        self._child = None
+            return subprocess.CompletedProcess(child.args, 1 if failure else 0, "", failure)
         child.communicate()  # it is at its end
         self._errors.seek(0)
         errors = self._errors.read().decode(errors="replace")
-        return subprocess.CompletedProcess(command, child.returncode, "", errors)
+        return subprocess.CompletedProcess(child.args, child.returncode, "", errors)
 
     def stop(self) -> None:
         """End the process."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
-            self._child = None
+        self._child.kill()
+        self._child.communicate()
 
 
 _kept: list[Host] = []

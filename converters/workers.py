@@ -232,10 +232,11 @@ def _work(channel: Connection, options: dict[str, Any]) -> None:
         os.setpgid(0, 0)  # with the processes that it starts
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is for what the command prints
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tidies up on its way
-    import torch
+    needs_proof = options["check"] and not options["dry_run"]
+    with interpreter.kept() if needs_proof else contextlib.nullcontext(), contextlib.suppress(EOFError):
+        import torch
 
-    torch.set_num_threads(1)
-    with interpreter.kept(), contextlib.suppress(EOFError):
+        torch.set_num_threads(1)
         while True:
             channel.send(_converted(channel.recv(), options))
 
