@@ -43,7 +43,7 @@ class Selection:
         self.problems: dict[str, str] = {}
         tasks: dict[str, Task] = {}
         for path in paths:
-            for task in self._below(path) if path.is_dir() else [Task(path, output or path.parent)]:
+            for task in self._below(path) if os.path.isdir(path) else [Task(path, output or path.parent)]:
                 tasks.setdefault(os.path.abspath(task.source), task)
         self.tasks = list(tasks.values())
 
@@ -70,7 +70,8 @@ class Selection:
         return not (folder.name.startswith(".") or is_output)
 
     def _is_chosen(self, source: Path, below: Path) -> bool:
-        if source.name.startswith(".") or (source.exists() and not source.is_file()):
+        is_other = os.path.exists(source) and not os.path.isfile(source)  # a pipe, for example
+        if source.name.startswith(".") or is_other:
             return False
         if self.pattern is not None:
             return fnmatch.fnmatch(below.as_posix() if "/" in self.pattern else source.name, self.pattern)

@@ -127,7 +127,7 @@ def _disputed(results: list[Result]) -> list[Result]:
 @contextlib.contextmanager
 def _folders(folders: list[Path]) -> Iterator[None]:
     """Make folders; at the end those that nothing was written to go away again."""
-    made = {new for folder in folders for new in (folder, *folder.parents) if not new.exists()}
+    made = {new for folder in folders for new in (folder, *folder.parents) if not os.path.exists(new)}
     for new in sorted(made):
         with contextlib.suppress(OSError):  # it is told when a file is converted
             new.mkdir(exist_ok=True)
@@ -233,7 +233,10 @@ def _work(channel: Connection, options: dict[str, Any]) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is for what the command prints
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tidies up on its way
     needs_proof = options["check"] and not options["dry_run"]
-    with interpreter.kept() if needs_proof else contextlib.nullcontext(), contextlib.suppress(EOFError):
+    with (
+        interpreter.kept() if needs_proof else contextlib.nullcontext(),
+        contextlib.suppress(EOFError, BrokenPipeError),
+    ):
         import torch
 
         torch.set_num_threads(1)
