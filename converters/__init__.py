@@ -1,21 +1,31 @@
 """Torch7 checkpoints as PyTorch models: readable source, weights, and the proof that they are equal."""
 
-from converters import contrib, graphs, recurrent, rules, steps
-from converters.conversion import convert
-from converters.native import to_native
-from converters.report import NetworkReport, Report, Verification
-from converters.text import Unconvertible
+from __future__ import annotations
 
-__all__ = [
-    "NetworkReport",
-    "Report",
-    "Unconvertible",
-    "Verification",
-    "contrib",
-    "convert",
-    "graphs",
-    "recurrent",
-    "rules",
-    "steps",
-    "to_native",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from converters.conversion import convert
+    from converters.native import to_native
+    from converters.report import NetworkReport, Report, Verification
+    from converters.text import Unconvertible
+
+__all__ = ["NetworkReport", "Report", "Unconvertible", "Verification", "convert", "to_native"]
+
+# They need PyTorch, for which the help and the completion of t7convert should not wait
+_HOMES = {
+    "NetworkReport": "report",
+    "Report": "report",
+    "Unconvertible": "text",
+    "Verification": "report",
+    "convert": "conversion",
+    "to_native": "native",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what the package offers when it is asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

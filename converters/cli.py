@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.text import Text
 
-from converters.commands import (
-    debug_option,
-    diff_command,
-    file_argument,
-    inspect_command,
-    json_option,
-    supported_command,
-    verify_command,
-)
-from converters.conversion import convert
-from converters.formats import FORMATS
+from converters.batch_command import batch_command
+from converters.commands import diff_command, inspect_command, supported_command, verify_command
+from converters.completion import PROGRAM, completion_command
+from converters.messages import explained, report_lines, show, show_json, warning_lines
 from converters.naming import printable
-from converters.report import Report
-from t7compat.errors import T7Error
+from converters.options import converting_options, debug_option, file_argument
 
 BAD_USAGE = 2
 INTERRUPTED = 130  # as a shell says of a program that ended by SIGINT or
@@ -40,6 +32,8 @@ class Commands(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if _LIST in args:
             args = [supported_command.name or "", *(word for word in args if word != _LIST)]
+        if ctx.resilient_parsing and not args:  # the first word is being completed
+            return super().parse_args(ctx, args)
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if not args or args[0] not in own | self.commands.keys():
             args = ["convert", *args]
@@ -53,6 +47,14 @@ class Commands(click.Group):
         with formatter.section("Options"):
             formatter.write_dl(records)
         self.format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What can be the first word: a command, a file, or an option of the group or of `convert`."""
+        convert = self.commands["convert"]
+        found = {item.value: item for item in convert.shell_complete(ctx, incomplete)}
+        found |= {item.value: item for item in super().shell_complete(ctx, incomplete)}
+        files = [CompletionItem(incomplete, type="file")]  # first: bash forgets what comes before files
+        return [*([] if incomplete.startswith("-") else files), *found.values()]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, until the end or until nobody reads its output any more."""
@@ -70,24 +72,14 @@ class Commands(click.Group):
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
-            sys.exit(super().main(args, **{**options, "standalone_mode": False}))
+            sys.exit(super().main(args, **{"prog_name": PROGRAM, **options, "standalone_mode": False}))
         except click.Abort:
             sys.exit(INTERRUPTED)
         except Exception as error:
             if "--debug" in args:
                 raise
-            click.echo(f"t7convert: {printable(_message(error))}", err=True)
+            click.echo(f"t7convert: {printable(explained(error))}", err=True)
             sys.exit(BAD_USAGE)
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, click.ClickException):
-        return f"{error.format_message()} (t7convert --help shows how it is used)"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, T7Error):
-        return str(error)
-    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
 @click.group(cls=Commands, options_metavar="[OPTIONS] FILE", subcommand_metavar="| COMMAND ...")
@@ -113,6 +105,8 @@ def main() -> None:
       t7convert inspect model.t7 --html page.html the same as a page for the browser, with pictures
       t7convert diff before.t7 after.t7           show what is different
       t7convert verify model.t7 model.py          prove a written file again
+      t7convert batch models -o converted         convert all files in a folder
+      t7convert model.t7 --dry-run                only say what would be written
       t7convert --list-supported                  list the classes that are known
       t7convert ./inspect                         a file that has the name of a command
 
@@ -127,38 +121,26 @@ def main() -> None:
 
 @main.command("convert", short_help="Convert FILE; the default.")
 @file_argument
-@click.option(
-    "-o",
-    "--output",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Write to DIR (default: where FILE is).",
-)
-@click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
-@click.option(
-    "--input-shape", metavar="SIZE", help="The size of the input, as in 3x4, or 3x4,3x5 for a table."
-)
-@click.option(
-    "--to",
-    metavar="FORMAT,...",
-    default="py",
-    help=f"What to write, of {', '.join(FORMATS)} (default: py; see docs/formats.md).",
-)
-@click.option("--no-verify", is_flag=True, help="Do not compare old and new.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but what is wrong.")
-@json_option
+@click.argument("others", nargs=-1, metavar="")
+@converting_options
 @debug_option
 def convert_command(
     file: Path,
+    others: tuple[str, ...],
     output: Path | None,
     force: bool,
     input_shape: str | None,
-    to: str,
+    to: list[str],
     no_verify: bool,
+    dry_run: bool,
     quiet: bool,
     as_json: bool,
 ) -> int:
     """Convert the networks in FILE to PyTorch; `t7convert --help` says how."""
+    if others:
+        raise click.UsageError(f"unexpected {others[0]}: for several files there is t7convert batch")
+    from converters.conversion import convert
+
     messages = Console(stderr=True, highlight=False, soft_wrap=True)
     large = file.stat().st_size > _LARGE
 
@@ -169,34 +151,27 @@ def convert_command(
     report = convert(
         file,
         output,
-        to=to.split(","),
+        to=to,
         check=not no_verify,
         force=force,
         input_shape=input_shape,
+        dry_run=dry_run,
         progress=progress,
     )
     if as_json:
-        click.echo(json.dumps(report.as_dict(), indent=2))
+        show_json(report.as_dict())
     elif not quiet:
-        out = Console(highlight=False, soft_wrap=True)
-        for line in _lines(report):
-            out.print(line)
-    for warning in report.warnings:
-        messages.print(Text(printable(warning), style="yellow"))
+        show(report_lines(report))
+    show(warning_lines(report.warnings), error=True)
     return report.status
 
 
-def _lines(report: Report) -> list[Text]:
-    """What was done, for people."""
-    lines = []
-    for network in report.networks:
-        place = f"{network.path}: " if network.path else ""
-        lines.append(Text(printable(f"{place}{network.parameters:,} parameters"), style="bold"))
-        lines += [Text(printable(line)) for line in network.tree.split("\n")]
-        lines += [Text(printable(line), style="green") for line in network.results]
-        lines += [Text(printable(f"wrote {Path(report.folder, name)}")) for name in network.files]
-    return lines + [Text(printable(f"wrote {Path(report.folder, name)}")) for name in report.files]
-
-
-for command in (inspect_command, diff_command, verify_command, supported_command):
+for command in (
+    batch_command,
+    inspect_command,
+    diff_command,
+    verify_command,
+    supported_command,
+    completion_command,
+):
     main.add_command(command)

@@ -1,54 +1,28 @@
-"""The commands of t7convert that show, compare and prove, and write no network."""
+"""The commands of t7convert that show, compare and prove, and write no network.
+
+What needs PyTorch is imported where it is used: the help and the completion do not wait for it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 
-from converters import differences, supported, tree
-from converters.conversion import convert, read
-from converters.naming import printable
-from converters.page import Page
-from converters.recheck import recheck
-from converters.report import Report
-from converters.unusual import remarks
-from t7compat.errors import T7Error
+from converters import supported
+from converters.messages import show, show_json, warning_lines
+from converters.naming import STAGE, printable
+from converters.options import A_PATH, debug_option, file_argument, json_option, shape_option
 
-debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show where in the program an error arose."
-)
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print the result as JSON (see docs/convert.md)."
-)
-shape_option = click.option(
-    "--input-shape", metavar="SIZE", help="The size of the input, as in 3x4, or 3x4,3x5 for a table."
-)
-_A_PATH = click.Path(path_type=Path)
-file_argument = click.argument("file", type=_A_PATH)
-
-
-def _show(lines: list[Text], error: bool = False) -> None:
-    """Print lines, in colours where a terminal shows them."""
-    console = Console(stderr=error, highlight=False, soft_wrap=True)
-    if console.is_terminal:
-        for line in lines:
-            console.print(line)
-    else:  # the console is slow with the long output that programs read
-        click.echo("\n".join(line.plain for line in lines), err=error, nl=bool(lines))
-
-
-def _as_json(content: Any) -> None:
-    click.echo(json.dumps(content, indent=1))
-
+if TYPE_CHECKING:
+    from converters import differences, tree
+    from converters.report import Report
 
 # ---- inspect
 
@@ -59,7 +33,7 @@ def _as_json(content: Any) -> None:
     "--depth", metavar="N", type=click.IntRange(0), default=100, help="Show N levels (default: 100)."
 )
 @click.option(
-    "--html", "page", metavar="PAGE", type=_A_PATH, help="Write a page for the browser, with a proof."
+    "--html", "page", metavar="PAGE", type=A_PATH, help="Write a page for the browser, with a proof."
 )
 @click.option("-f", "--force", is_flag=True, help="Replace PAGE if it is there.")
 @shape_option
@@ -84,6 +58,12 @@ def inspect_command(
       t7convert inspect model.t7 --html model.html
       t7convert inspect model.t7 --json | jq '.rows[] | select(.remarks != [])'
     """
+    from converters import tree
+    from converters.conversion import read
+    from converters.page import Page
+    from converters.unusual import remarks
+    from t7compat.errors import T7Error
+
     upgraded: list[tuple[Any, list[str]]] = []
     root, notes = read(file, lambda value, names: upgraded.append((value, names)))
     found, sums = tree.rows(root, depth, remarks(root, upgraded)), tree.totals(root)
@@ -95,16 +75,18 @@ def inspect_command(
         return 0
     if as_json:
         content = {"file": str(file), "totals": dataclasses.asdict(sums), "notes": notes}
-        _as_json({**content, "rows": [dataclasses.asdict(row) for row in found]})
+        show_json({**content, "rows": [dataclasses.asdict(row) for row in found]})
         return 0
     lines = [_row_line(row) for row in found]
     lines.append(Text(f"{sums.parameters:,} parameters; {sums.bytes:,} bytes in {sums.storages:,} storages"))
-    _show(lines)
-    _show([Text(printable(note), style="yellow") for note in notes], error=True)
+    show(lines)
+    show(warning_lines(notes), error=True)
     return 0
 
 
 def _row_line(row: tree.Row) -> Text:
+    from converters import tree
+
     line = Text("  " * row.depth + tree.line(row))
     if row.remarks:
         line.append("  ! " + "; ".join(row.remarks), style="yellow")
@@ -113,6 +95,9 @@ def _row_line(row: tree.Row) -> Text:
 
 def _proof(file: Path, input_shape: str | None) -> Report | str:
     """What the conversion of a file gives; a text if it cannot be converted."""
+    from converters.conversion import convert
+    from t7compat.errors import T7Error
+
     with tempfile.TemporaryDirectory(prefix="t7convert-") as folder:
         try:
             return convert(file, folder, input_shape=input_shape)
@@ -122,7 +107,7 @@ def _proof(file: Path, input_shape: str | None) -> Report | str:
 
 def _write(target: Path, text: str) -> None:
     """Write a file; an older one stays until the new one is complete."""
-    with tempfile.TemporaryDirectory(prefix=".t7convert-", dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=STAGE, dir=target.parent) as folder:
         new = Path(folder, "page")
         new.write_text(text, "utf-8")
         os.replace(new, target)
@@ -132,8 +117,8 @@ def _write(target: Path, text: str) -> None:
 
 
 @click.command("diff", short_help="Show what is different between two files.")
-@click.argument("a", type=_A_PATH)
-@click.argument("b", type=_A_PATH)
+@click.argument("a", type=A_PATH)
+@click.argument("b", type=A_PATH)
 @click.option(
     "--tolerance", metavar="X", type=click.FloatRange(0), default=0.0, help="Take closer numbers for equal."
 )
@@ -164,11 +149,14 @@ def diff_command(a: Path, b: Path, tolerance: float, buffers: bool, limit: int, 
       1  something is
       2  bad usage or a bad file
     """
+    from converters import differences
+    from converters.conversion import read
+
     found = differences.differences(read(a)[0], read(b)[0], tolerance=tolerance, with_buffers=buffers)
     status = 1 if found.changes else 0
     if as_json:
         changes = [_change_fields(change) for change in found.structure + found.numbers]
-        _as_json({"a": str(a), "b": str(b), "tensors": found.tensors, "status": status, "changes": changes})
+        show_json({"a": str(a), "b": str(b), "tensors": found.tensors, "status": status, "changes": changes})
         return status
     lines = [_change_line(change) for change in found.structure[:limit]]
     lines += _more(found.structure, limit)
@@ -180,7 +168,7 @@ def diff_command(a: Path, b: Path, tolerance: float, buffers: bool, limit: int, 
         ]
         lines += _more(found.numbers, limit)
     apart = f"{len(found.numbers):,} with other numbers; {len(found.structure):,} other differences"
-    _show([*lines, Text(f"{found.tensors:,} tensors compared, {apart}")])
+    show([*lines, Text(f"{found.tensors:,} tensors compared, {apart}")])
     return status
 
 
@@ -204,8 +192,8 @@ def _more(changes: list[differences.Change], limit: int) -> list[Text]:
 
 
 @click.command("verify", short_help="Prove a written file again.")
-@click.argument("model", metavar="MODEL.t7", type=_A_PATH)
-@click.argument("written", metavar="MODEL.py", type=_A_PATH)
+@click.argument("model", metavar="MODEL.t7", type=A_PATH)
+@click.argument("written", metavar="MODEL.py", type=A_PATH)
 @click.option("--network", metavar="PATH", help="Which network of the file, as in protos.rnn.")
 @shape_option
 @json_option
@@ -230,14 +218,16 @@ def verify_command(
       2  bad usage or a bad file
       3  the difference is too large, or the written file fails
     """
+    from converters.recheck import recheck
+
     place, found = recheck(model, written, network=network, input_shape=input_shape)
     status = {"verified": 0, "unverified": 1, "deviates": 3}[found.outcome]
     if as_json:
         content = {"model": str(model), "network": place, "written": str(written), "status": status}
-        _as_json({**content, "verification": dataclasses.asdict(found)})
+        show_json({**content, "verification": dataclasses.asdict(found)})
     else:
         text = f"{place}: {found}" if place else str(found)
-        _show([Text(printable(text), style="yellow" if status else "green")], error=status > 0)
+        show([Text(printable(text), style="yellow" if status else "green")], error=status > 0)
     return status
 
 
@@ -251,9 +241,9 @@ def supported_command(as_json: bool) -> int:
     """List every class of Lua Torch that is known, how far it is supported, and what it becomes."""
     found = supported.classes()
     if as_json:
-        _as_json([dataclasses.asdict(one) for one in found])
+        show_json([dataclasses.asdict(one) for one in found])
         return 0
     width = max(len(one.name) for one in found)
     levels = max(len(one.support) for one in found)
-    _show([Text(f"{one.name:{width}}  {one.support:{levels}}  {one.counterpart}".rstrip()) for one in found])
+    show([Text(f"{one.name:{width}}  {one.support:{levels}}  {one.counterpart}".rstrip()) for one in found])
     return 0

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from converters import checkpoint, emitted, samples, values, verify
+from converters import checkpoint, emitted, interrupts, samples, values, verify
 from converters.compare import difference
 from converters.formats import Format, chosen
 from converters.job import Job, Sizes
-from converters.naming import identifier, printable
+from converters.naming import STAGE, identifier, printable
 from converters.report import Report
 from converters.source import distinct
-from converters.weights import Place, write_safetensors
+from converters.weights import Place, Tensors, write_safetensors
 from t7compat.errors import T7Error, T7FormatError
 from t7compat.t7file import load_all
 from t7compat.t7file.reader import OnUpgrade
@@ -34,6 +36,7 @@ def convert(
     check: bool = True,
     force: bool = False,
     input_shape: str | None = None,
+    dry_run: bool = False,
     progress: Callable[[str], Any] = lambda what: None,
 ) -> Report:
     """Write the networks of a .t7 file in the formats `to`, the rest as NAME.json; prove it.
@@ -41,40 +44,167 @@ def convert(
     By default NAME.py and NAME.safetensors are written; `to` is one name of `formats.FORMATS`, or several.
     The files go to the folder `output` (by default that of the file); existing ones are replaced only with
     `force`. `input_shape` ("3x4", or "3x4,3x5" for a table) is the size of the input for the proof, if it
-    cannot be found; without `check` there is no proof.  `progress` is called with what is being done.  Raises
-    T7Error or OSError if the file cannot be converted, and then leaves nothing behind.
+    cannot be found; without `check` there is no proof.  With `dry_run` nothing is written, and the report
+    says what would be.  `progress` is called with what is being done.  Raises T7Error or OSError if the file
+    cannot be converted, and then leaves nothing behind.
     """
     path = Path(path)
     folder = path.parent if output is None else Path(output)
     rows = chosen([to] if isinstance(to, str) else to)
     sizes = samples.parse(input_shape) if input_shape else None
     progress(f"reading {path.name}")
-    root, notes = read(path)
-    found = checkpoint.networks(root)
-    _expect_possible(path, rows, bool(found))
-    stem = identifier(path.stem)
-    jobs = [
-        Job(path.name, name, where, found[where], rows, check)
-        for name, where in file_names(stem, list(found)).items()
-    ]
-    own = [f"{stem}{row.suffix}" for row in rows.values() if row.whole or (row.data and not found)]
-    _expect_free(folder, [*(name for job in jobs for name in job.files), *own], path, force)
-    with _stage(folder) as stage:
-        own += _write_networks(root, stem, jobs, stage, sizes, progress)
-        if not found:
-            notes += _write_values(root, stem, rows, stage)
-        for name, row in rows.items():
-            if row.whole:
-                row.whole(stage / f"{stem}{row.suffix}", root)
-                _prove_resaved(name, stage / f"{stem}{row.suffix}", jobs)
-        written = [*(name for job in jobs for name in job.report.files), *own]
-        if not written:
-            raise T7Error("; ".join(str(problem) for job in jobs for problem in job.report.problems))
-        _expect_free(folder, written, path, force)
-        for name in written:
-            os.replace(stage / name, folder / name)
-    _note_shared_weights(jobs)
-    return Report(str(path), str(folder), [job.report for job in jobs], own, checkpoint.unknown(root), notes)
+    conversion = _Conversion(path, folder, rows, check, force)
+    if dry_run:
+        return conversion.rehearsed(sizes)
+    return conversion.done(sizes, progress)
+
+
+class _Conversion:
+    """A file that was read, and what is to become of it."""
+
+    def __init__(
+        self, path: Path, folder: Path, rows: Mapping[str, Format], check: bool, force: bool
+    ) -> None:
+        self.path, self.folder, self.rows, self.force = path, folder, rows, force
+        self.root, self.notes = read(path)
+        self.stem = identifier(path.stem)
+        found = checkpoint.networks(self.root)
+        _expect_possible(path, rows, bool(found))
+        names = file_names(self.stem, list(found))
+        self.jobs = [Job(path.name, name, at, found[at], rows, check) for name, at in names.items()]
+        # The files that belong to no network
+        self.own = [self._file(row) for row in rows.values() if row.whole or (row.data and not found)]
+        self._expect_free([*(name for job in self.jobs for name in job.files), *self.own])
+
+    def done(self, sizes: Sizes | None, progress: Callable[[str], Any]) -> Report:
+        """Write and prove all files."""
+        _expect_writable(self.folder)
+        with _stage(self.folder) as stage:
+            self._write_networks(stage, sizes, progress)
+            if not self.jobs:
+                self._write_values(stage)
+            for name, row in self.rows.items():
+                if row.whole:
+                    row.whole(stage / self._file(row), self.root)
+                    self._prove_resaved(name, stage / self._file(row))
+            written = self._all_files()
+            with interrupts.postponed(signal.SIGINT, signal.SIGTERM):  # all files, or none
+                for name in written:
+                    os.replace(stage / name, self.folder / name)
+        _note_shared_weights(self.jobs)
+        return self._report()
+
+    def rehearsed(self, sizes: Sizes | None) -> Report:
+        """Convert the networks, and write nothing."""
+        _expect_writable(self.folder)
+        whole = [name for name, row in self.rows.items() if row.whole]
+        owners: dict[Place, str] = {}
+        contents: dict[str, int] = {}
+        for job in self.jobs:
+            job.convert(sizes, owners)
+            job.rehearse(whole)
+            contents |= job.contents()
+        texts, tensors = self._rest()
+        contents |= {name: len(text.encode()) for name, text in texts.items()}
+        contents |= {name: sum(x.nbytes for x in content.values()) for name, content in tensors.items()}
+        self.own += [*texts, *tensors]
+        if not self.jobs and any(row.data for row in self.rows.values()):
+            self.notes += values.flat(self.root)[1]
+        self._all_files()
+        _note_shared_weights(self.jobs)
+        report = self._report()
+        report.dry_run, report.contents = True, contents
+        return report
+
+    def _report(self) -> Report:
+        networks, unknown = [job.report for job in self.jobs], checkpoint.unknown(self.root)
+        return Report(str(self.path), str(self.folder), networks, self.own, unknown, self.notes)
+
+    # ---- the files
+
+    def _file(self, row: Format) -> str:
+        return f"{self.stem}{row.suffix}"
+
+    def _all_files(self) -> list[str]:
+        """The names of all files.  T7Error if there are none, or one of them cannot be written."""
+        files = [*(name for job in self.jobs for name in job.report.files), *self.own]
+        if not files:
+            raise T7Error("; ".join(str(problem) for job in self.jobs for problem in job.report.problems))
+        self._expect_free(files)
+        return files
+
+    def _expect_free(self, names: list[str]) -> None:
+        """Raise T7Error unless files of these names can be written: not over others, if not with `force`."""
+        for target in (self.folder / name for name in names):
+            place = printable(str(target))
+            if target.is_dir():
+                raise T7Error(f"{place} is a folder, and a file of this name is to be written")
+            if target.exists() and target.samefile(self.path):
+                raise T7Error(f"{place} is the file to convert; -o DIR writes elsewhere")
+            if target.exists() and not self.force:
+                raise T7Error(f"{place} exists already; --force replaces it")
+
+    # ---- networks
+
+    def _write_networks(self, stage: Path, sizes: Sizes | None, progress: Callable[[str], Any]) -> None:
+        """Write the networks and the rest of the file."""
+        owners: dict[Place, str] = {}
+        for job in self.jobs:
+            progress(f"converting {job.where or job.file}")
+            job.convert(sizes, owners)
+            job.write(stage)
+        progress("comparing old and new")
+        _verify([job for job in self.jobs if job.network is not None and job.check], stage)
+        for job in self.jobs:
+            job.write_source(stage)
+            if job.check:
+                job.prove_exports(stage)
+        progress("writing what else there is")
+        texts, tensors = self._rest()
+        for name, text in texts.items():
+            (stage / name).write_text(text, "utf-8")
+        for name, content in tensors.items():
+            write_safetensors(stage / name, content)
+        self.own += [*texts, *tensors]
+
+    def _prove_resaved(self, name: str, path: Path) -> None:
+        if any(job.check for job in self.jobs):
+            networks = checkpoint.networks(read(path)[0])
+            for job in self.jobs:
+                job.prove_resaved(name, networks.get(job.where))
+
+    # ---- everything else
+
+    def _write_values(self, stage: Path) -> None:
+        """Write the values of a file without networks, and note what is not among them."""
+        written = [row for row in self.rows.values() if row.data]
+        found, notes = values.flat(self.root) if written else ({}, [])
+        for row in written:
+            assert row.data is not None
+            row.data(stage / self._file(row), found)
+        self.notes += notes
+
+    def _rest(self) -> tuple[dict[str, str], dict[str, Tensors]]:
+        """What is no network, and fields of modules that were not converted: texts and tensors by file."""
+        if not any(job.rows for job in self.jobs):
+            return {}, {}
+        converted: dict[int, tuple[str, str]] = {}
+        missing: dict[str, Any] = {}
+        for job in self.jobs:
+            if job.network is not None:
+                file = (job.report.files or [f"{job.name}.py"])[0]
+                converted[id(job.module)] = file, ""
+            for layer in distinct(job.network) if job.network else ():
+                if layer.origin is not None:
+                    converted.setdefault(id(layer.origin), (file, layer.path))
+                if layer.make.func is emitted.Missing:
+                    missing[".".join(filter(None, (job.where, layer.path)))] = layer.origin
+        if id(self.root) in converted and not missing:
+            return {}, {}
+        data_file = f"{self.stem}.data.safetensors"
+        rest = checkpoint.Rest(data_file, converted)
+        texts = {f"{self.stem}.json": rest.text(self.root, missing)}
+        return texts, {data_file: rest.tensors} if rest.tensors else {}
 
 
 def _expect_possible(path: Path, rows: Mapping[str, Format], has_networks: bool) -> None:
@@ -88,44 +218,6 @@ def _expect_possible(path: Path, rows: Mapping[str, Format], has_networks: bool)
             )
         if has_networks and not (row.network or row.whole):
             raise T7Error(f"{place} holds networks, and --to {name} is for files without")
-
-
-def _write_networks(
-    root: Any, stem: str, jobs: list[Job], stage: Path, sizes: Sizes | None, progress: Callable[[str], Any]
-) -> list[str]:
-    """Write the networks, and the rest of the file, of which the names are returned."""
-    owners: dict[Place, str] = {}
-    for job in jobs:
-        progress(f"converting {job.where or job.file}")
-        job.convert(stage, sizes, owners)
-    progress("comparing old and new")
-    _verify([job for job in jobs if job.network is not None and job.check], stage)
-    for job in jobs:
-        job.write_source(stage)
-        if job.check:
-            job.prove_exports(stage)
-    others = [f"{stem}.json", f"{stem}.data.safetensors"]
-    if any(job.rows for job in jobs):
-        progress("writing what else there is")
-        _write_rest(root, jobs, stage, *others)
-    return [name for name in others if (stage / name).exists()]
-
-
-def _write_values(root: Any, stem: str, rows: Mapping[str, Format], stage: Path) -> list[str]:
-    """Write the values of a file without networks, and tell what is not among them."""
-    written = [row for row in rows.values() if row.data]
-    found, notes = values.flat(root) if written else ({}, [])
-    for row in written:
-        assert row.data is not None
-        row.data(stage / f"{stem}{row.suffix}", found)
-    return notes
-
-
-def _prove_resaved(name: str, path: Path, jobs: list[Job]) -> None:
-    if any(job.check for job in jobs):
-        networks = checkpoint.networks(read(path)[0])
-        for job in jobs:
-            job.prove_resaved(name, networks.get(job.where))
 
 
 def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str]]:
@@ -143,18 +235,6 @@ def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str
             raise
         notes.append(f"only the beginning of the file was read, {len(values)} of its values: {error}")
     return (values[0] if len(values) == 1 else Table(*values)), notes
-
-
-def _expect_free(folder: Path, names: list[str], source: Path, force: bool) -> None:
-    """Raise T7Error unless files of these names can be written: not over others, if not with `force`."""
-    for target in (folder / name for name in names):
-        place = printable(str(target))
-        if target.is_dir():
-            raise T7Error(f"{place} is a folder, and a file of this name is to be written")
-        if target.exists() and target.samefile(source):
-            raise T7Error(f"{place} is the file to convert; -o DIR writes elsewhere")
-        if target.exists() and not force:
-            raise T7Error(f"{place} exists already; --force replaces it")
 
 
 def _verify(jobs: list[Job], stage: Path) -> None:
@@ -180,27 +260,6 @@ def _note_shared_weights(jobs: list[Job]) -> None:
         owners.update((storage, job) for storage in storages if storage not in owners)
 
 
-def _write_rest(root: Any, jobs: list[Job], stage: Path, text_file: str, data_file: str) -> None:
-    """Write what is no network, and the fields of modules that could not be converted."""
-    converted: dict[int, tuple[str, str]] = {}
-    missing: dict[str, Any] = {}
-    for job in jobs:
-        if job.network is not None:
-            file = (job.report.files or [f"{job.name}.py"])[0]
-            converted[id(job.module)] = file, ""
-        for layer in distinct(job.network) if job.network else ():
-            if layer.origin is not None:
-                converted.setdefault(id(layer.origin), (file, layer.path))
-            if layer.make.func is emitted.Missing:
-                missing[".".join(filter(None, (job.where, layer.path)))] = layer.origin
-    if id(root) in converted and not missing:
-        return
-    rest = checkpoint.Rest(data_file, converted)
-    (stage / text_file).write_text(rest.text(root, missing), "utf-8")
-    if rest.tensors:
-        write_safetensors(stage / data_file, rest.tensors)
-
-
 def file_names(stem: str, paths: list[str]) -> dict[str, str]:
     """Names for the networks at these paths, each with its path."""
     names: dict[str, str] = {}
@@ -213,13 +272,22 @@ def file_names(stem: str, paths: list[str]) -> dict[str, str]:
     return names
 
 
+def _expect_writable(folder: Path) -> None:
+    """Raise OSError if files cannot be made in a folder, or the folder itself cannot."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+
+
 @contextlib.contextmanager
 def _stage(folder: Path) -> Iterator[Path]:
     """A folder inside of `folder` for unfinished files; after an error nothing is left of what was made."""
     made = [new for new in (folder, *folder.parents) if not new.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".t7convert-", dir=folder) as name:
+        with tempfile.TemporaryDirectory(prefix=f"{STAGE}{os.getpid()}-", dir=folder) as name:
             yield Path(name)
     except BaseException:
         for new in made:

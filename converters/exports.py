@@ -77,6 +77,7 @@ def run_onnx(path: Path, input: Any) -> Any:
     (runtime,) = needed("onnxruntime", extra="onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # its warnings are about its own optimizations
+    options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     tensors = leaves(input)
     arrays = dict(zip(_numbered("input", len(tensors)), (x.numpy() for x in tensors), strict=True))

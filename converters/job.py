@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,8 @@ class Job:
 
     # ---- writing
 
-    def convert(self, stage: Path, sizes: Sizes | None, owners: dict[Place, str]) -> None:
-        """Plan the network, find an input for it, and write its files.
+    def convert(self, sizes: Sizes | None, owners: dict[Place, str]) -> None:
+        """Plan the network, and find an input for it.
 
         `owners` has the tensors that were written already, with their places.
         """
@@ -79,29 +79,38 @@ class Job:
         self.report.notes += plan.notes
         self.export.metadata = self._shared(network, owners)
         self.export.about = self._about()
-        for name in dict.fromkeys((*self.rows, *(_PROVEN if self.check else ()))):
-            self._write(name, stage)
 
-    def _write(self, name: str, stage: Path) -> None:
+    def write(self, stage: Path | None) -> None:
+        """Write the files of the network; without a folder for them only tell which these are."""
+        if self.export is not None:
+            for name in dict.fromkeys((*self.rows, *(_PROVEN if self.check and stage else ()))):
+                self._write(name, self.export, stage)
+
+    def _write(self, name: str, export: Export, stage: Path | None) -> None:
         row = FORMATS[name]
         assert row.network is not None
-        assert self.export is not None
-        target = stage / self._file(row)
+        target = stage and stage / self._file(row)
         if row.recorded:
             try:
                 if self.sample is None:
                     raise T7Error(f"no input to record a run with: {self.report.verification.reason}")
-                row.network(target, self.export)
+                if target is None:
+                    row.recorded(export)
+                else:
+                    row.network(target, export)
             except Exception as error:  # PyTorch's exporters raise all kinds of them
                 reason = f"to {name}: {_first_line(error)}"
                 self.report.problems.append(Problem("", self.report.typename, reason))
-                target.unlink(missing_ok=True)
+                if target is not None:
+                    target.unlink(missing_ok=True)
                 return
-        else:
-            row.network(target, self.export)
+        elif target is not None:
+            row.network(target, export)
         if name in self.rows:
-            beside = [f"{self._file(row)}.data"]  # the weights of a large ONNX graph
-            self.report.files += [self._file(row), *(file for file in beside if (stage / file).exists())]
+            self.report.files.append(self._file(row))
+            beside = f"{self._file(row)}.data"  # the weights of a large ONNX graph
+            if stage is not None and (stage / beside).exists():
+                self.report.files.append(beside)
 
     def _plan(self, sizes: Sizes | None) -> Plan:
         """The plan that is right for an input, if there is one, which is then the sample."""
@@ -129,6 +138,23 @@ class Job:
             if first != prefix + name:
                 shared[name] = first.removeprefix(prefix)
         return shared
+
+    def rehearse(self, whole: Iterable[str]) -> None:
+        """Note which files and proofs there would be; `whole` are the formats of whole files."""
+        self.write(None)
+        files = self.report.files
+        proven = [name for name, row in self.rows.items() if row.output and self._file(row) in files]
+        for name in (*proven, *whole) if self.check else ():
+            self.report.exports[name] = self._unproven()
+        for proof in self.report.proofs:
+            proof.rehearse()
+
+    def contents(self) -> dict[str, int]:
+        """How many bytes of weights there are for the files of weights, each counted once."""
+        tensors = self.network.tensors().values() if self.network else ()
+        size = sum({place_of(tensor): tensor.nbytes for tensor in tensors}.values())
+        kinds = (row for name, row in self.rows.items() if name != "py" and not row.recorded)
+        return {self._file(row): size for row in kinds}
 
     def write_source(self, stage: Path) -> None:
         """Write NAME.py again, with what is known by now in its docstring."""

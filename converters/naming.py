@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+STAGE = ".t7convert-"  # how folders for unfinished files begin; the number of the process follows
 _PACKAGES = ("torch", "safetensors", "numpy")  # what a written file imports, itself or through others
 _LONGEST = 40
 # What layers are called for short, by their class without "2d" and the like

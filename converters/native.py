@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ from t7compat.table import Table, to_tuples
 
 Tensor = torch.Tensor
 Make = functools.partial[Any]
+_RULES = ("contrib", "graphs", "recurrent", "rules", "steps")  # the files with rules of `layer_of`
 _DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
 FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
@@ -132,6 +134,8 @@ class Plan:
     """
 
     def __init__(self, module: Any, written: frozenset[int] = frozenset()) -> None:
+        for name in _RULES:  # now, since they import this file
+            importlib.import_module(f"converters.{name}")
         self.written = written
         self.problems: dict[str, Problem] = {}
         self.notes: list[str] = []

@@ -34,6 +34,11 @@ class Verification:
         if math.isfinite(apart.largest):
             self.largest, self.allowed = apart.largest, apart.allowed
 
+    def rehearse(self) -> None:
+        """Set the outcome of a dry run, which looks for an input and compares nothing."""
+        if self.outcome == "unverified" and not self.reason:
+            self.outcome, self.reason = "skipped", f"this is a dry run; the input would be {self.input}"
+
     def __str__(self) -> str:
         if self.outcome in ("unverified", "skipped"):
             return f"not verified: {self.reason}"
@@ -116,6 +121,8 @@ class Report:
     files: list[str]  # those that belong to no network
     problems: list[Problem]  # outside of networks
     notes: list[str]
+    dry_run: bool = False  # nothing was written
+    contents: dict[str, int] = field(default_factory=dict)  # in a dry run: bytes of numbers or text by file
 
     @property
     def status(self) -> int:

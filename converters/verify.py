@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from converters import interpreter
 from converters.compare import difference
 from converters.native import FAILURES
 from converters.report import Verification
@@ -146,8 +145,7 @@ def in_fresh_process(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     for name, input in inputs.items():
         torch.save(input, folder / f"{name}.input")
-    command = [sys.executable, "-I", "-B", "-c", _CHILD, str(folder), *inputs]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    done = interpreter.run(_CHILD, str(folder), *inputs)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         return dict.fromkeys(inputs, f"the fresh interpreter failed: {last}")

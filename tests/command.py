@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from click.testing import CliRunner, Result
 
 from converters.cli import main
-from t7compat import nn
+from t7compat import TorchObject, nn
 
 
 def t7convert(*arguments: Any) -> Result:
@@ -26,6 +27,13 @@ def assert_formatted(folder: Path) -> None:
     command = [sys.executable, "-m", "ruff", "format", *options, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def odd() -> nn.Sequential:
+    """A network with a layer of an unknown class."""
+    network = mlp()
+    network.modules[2] = TorchObject("my.Layer", 1, output=torch.zeros(0), gradInput=torch.zeros(0))
+    return network
 
 
 def mlp() -> nn.Sequential:

@@ -291,7 +291,7 @@ def test_colours_only_on_a_terminal(save: Callable[..., Path]) -> None:
 
 def test_unexpected_errors_are_one_line(save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(mlp())
-    monkeypatch.setattr("converters.cli.convert", lambda *arguments, **options: 1 / 0)
+    monkeypatch.setattr("converters.conversion.convert", lambda *arguments, **options: 1 / 0)
     result = t7convert(path)
     assert result.exit_code == 2
     assert "ZeroDivisionError" in result.stderr
