@@ -94,7 +94,7 @@ class Tape:
         if self.is_recorded:
             for found in (output,) if isinstance(output, Tensor) else leaves(output):
                 if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
-                    found.requires_grad_()  # made of indices, say: the next module has a gradInput all the same
+                    found.requires_grad_()  # made of indices: the next module has a gradInput, too
         if not self.is_replay:
             module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
         return output
