@@ -1,6 +1,7 @@
 """Torch7 checkpoints as PyTorch models: readable source, weights, and the proof that they are equal."""
 
 from converters import contrib, graphs, recurrent, rules, steps
+from converters.back import Setting, counterpart, from_native
 from converters.conversion import convert
 from converters.native import to_native
 from converters.report import NetworkReport, Report, Verification
@@ -9,10 +10,13 @@ from converters.text import Unconvertible
 __all__ = [
     "NetworkReport",
     "Report",
+    "Setting",
     "Unconvertible",
     "Verification",
     "contrib",
     "convert",
+    "counterpart",
+    "from_native",
     "graphs",
     "recurrent",
     "rules",

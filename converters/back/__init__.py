@@ -1,0 +1,106 @@
+"""From PyTorch back to Torch7: the module of nn, rnn and nngraph that is equal to a network of torch.nn."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from converters.back import layers, losses, normalizations, planes, recurrent, traced
+from converters.back.example import example_of
+from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
+from converters.compare import difference
+from converters.text import Unconvertible
+from t7compat.nn.resampling import SpatialUpSamplingBilinear, UpSampling
+from t7compat.table import Table, map_leaves, to_tuples
+from t7compat.tensortypes import default_type, setdefaulttensortype
+
+__all__ = [
+    "Setting",
+    "counterpart",
+    "from_native",
+    "layers",
+    "losses",
+    "normalizations",
+    "planes",
+    "recurrent",
+    "traced",
+]
+
+_TYPES = {torch.float64: "torch.DoubleTensor", torch.float16: "torch.HalfTensor"}
+
+
+def from_native(network: torch.nn.Module, input: Any = None, *, check: bool = True) -> Any:
+    """The Torch7 module, or criterion, that is equal to a network of PyTorch, with weights of its own.
+
+    The layers of torch.nn become those of nn, a forward of one's own a chain of them or an nn.gModule.  An
+    example `input` (a tuple for several) tells the sizes where they matter; without one it is guessed where
+    possible.  With `check` both are run on it in evaluation mode.  Classes and the indices of embeddings
+    count from 1 in Lua; several inputs or outputs are tables; the modules are on the CPU, in the mode of the
+    layers.  Raises Unconvertible, which names the layer, for what Torch7 does not have, and if the outputs
+    are not the same.
+    """
+    modes = {id(layer): layer.training for layer in network.modules()}
+    modes[0] = network.training
+    with _evaluating(network), torch.no_grad(), same_random_numbers(), _default_type(network):
+        example = None if isinstance(network, torch.nn.modules.loss._Loss) else example_of(network, input)
+        module = Setting("", example, Memory(modes)).convert(network)
+        if check and example is not None:
+            _check(module, network, example)
+    return module
+
+
+@contextmanager
+def _evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while."""
+    modes = [(layer, layer.training) for layer in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+@contextmanager
+def _default_type(network: torch.nn.Module) -> Iterator[None]:
+    """Make modules of the type of a network."""
+    dtypes = {tensor.dtype for tensor in network.state_dict().values() if tensor.is_floating_point()}
+    widest = functools.reduce(torch.promote_types, dtypes or {torch.get_default_dtype()})
+    before = default_type().tensor
+    setdefaulttensortype(_TYPES.get(widest, "torch.FloatTensor"))
+    try:
+        yield
+    finally:
+        setdefaulttensortype(before)
+
+
+def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
+    """Raise Unconvertible unless a copy of the module gives what the network does."""
+    want = network(*example.once)
+    if isinstance(network, torch.nn.RNNBase):
+        want = want[0]  # without the last state
+    copy = module.clone()
+    copy.evaluate()
+    given = map_leaves(_counted_from_one, Table.from_python(example.once))
+    got = copy.forward(given[1] if len(given) == 1 else given)
+    # Torch7 has the places between the pixels in single precision, for doubles, too
+    is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
+    wanted = [tensor.float() if is_coarse else tensor for tensor in _tensors(want)]
+    found = difference(tuple(g.to(w.dtype) for g, w in zip(_tensors(got), wanted, strict=True)), tuple(wanted))
+    if not found.within:
+        raise Unconvertible(f"the module gives something else than the network: {found}")
+
+
+def _counted_from_one(value: Any) -> Any:
+    """Indices as Lua has them."""
+    return value if not isinstance(value, torch.Tensor) or value.is_floating_point() else value + 1
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+    map_leaves(found.append, Table.from_python(to_tuples(lambda x: x, value)))
+    return found
