@@ -90,7 +90,9 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
     # Torch7 has the places between the pixels in single precision, for doubles, too
     is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
     wanted = [tensor.float() if is_coarse else tensor for tensor in _tensors(want)]
-    found = difference(tuple(g.to(w.dtype) for g, w in zip(_tensors(got), wanted, strict=True)), tuple(wanted))
+    found = difference(
+        tuple(g.to(w.dtype) for g, w in zip(_tensors(got), wanted, strict=True)), tuple(wanted)
+    )
     if not found.within:
         raise Unconvertible(f"the module gives something else than the network: {found}")
 

@@ -18,21 +18,10 @@ Tensor = torch.Tensor
 def pair(forward: Forward, one: Any, other: Any) -> list[Value]:
     """Two operands as values of the size of the result; Torch7's modules do not expand by themselves."""
     values = [indexing.as_value(forward, value, (one, other)) for value in (one, other)]
-    shapes = [value.once.shape for value in values]
-    if shapes[0] == shapes[1]:
-        return values
-    for i, value in enumerate(values):
-        if shapes[i] == forward.once.shape:
-            continue
-        large = values[1 - i]
-        missing = forward.once.dim() - len(shapes[i])
-        if shapes[1 - i] != forward.once.shape:
-            values[i] = indexing.expanded(forward, value, forward.once, forward.twice)
-            continue
-        for _ in range(missing):
-            value = forward.apply(nn.Unsqueeze(1), value)
-        both = forward.apply(nn.ExpandAs(), large, value)
-        values[i] = forward.apply(nn.SelectTable(2), both)
+    for i in (0, 1):
+        if values[i].once.shape != forward.once.shape:
+            large = values[1 - i] if values[1 - i].once.shape == forward.once.shape else None
+            values[i] = indexing.spread(forward, values[i], large)
     return values
 
 

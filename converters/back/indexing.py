@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from converters.back import spreading
 from converters.back.forward import Constant, Forward, Value
 from converters.back.setting import Setting, chain
 from converters.text import Unconvertible
@@ -88,6 +89,24 @@ def narrowed(part: slice, dim: int, setting: Setting) -> list[Any]:
     if stop is not None and stop >= 0:
         raise Unconvertible("a slice from the end to a place from the start cannot be converted")
     return [nn.Narrow(dim, setting.size[dim - 1] + start + 1, -1 if stop is None else stop - start)]
+
+
+def spread(forward: Forward, small: Value, large: Value | None) -> Value:
+    """A value expanded to the size of the result, which another one may have already."""
+    size = tuple(forward.once.shape)
+    rank, missing = len(size), len(size) - small.once.dim()
+    before = (1,) * missing + tuple(small.once.shape)
+    first, last = spreading.differing(before, size)
+    if large is None or missing or not (set(before[first - 1 :]) == {1} or set(before[1:last]) == {1}):
+        return expanded(forward, small, forward.once, forward.twice)
+    if set(before[first - 1 :]) == {1}:
+        of_small, of_large = spreading.over_last(rank, first)
+        factors = forward.apply(of_small, small), forward.apply(of_large, large)
+    else:
+        of_large, of_small = spreading.over_first(rank, last)
+        factors = forward.apply(of_large, large), forward.apply(of_small, small)
+    zeros = forward.apply(spreading.in_place_of(0), large)
+    return forward.apply(nn.CAddTable(), zeros, forward.apply(nn.MM(), *factors))
 
 
 def expanded(forward: Forward, value: Value, once: Tensor, twice: Tensor) -> Value:

@@ -28,7 +28,7 @@ def hard_sigmoid() -> Any:
 
 
 def soft_plus(layer: Any) -> Any:
-    """nn.SoftPlus with a threshold that its constructor does not take."""
+    """nn.SoftPlus with a threshold, which is for its input in a forward, but for its output in a backward."""
     module = nn.SoftPlus(layer.beta)
     module.threshold = layer.threshold
     return module
@@ -152,7 +152,7 @@ def _softmax_of_planes(layer: tnn.Softmax2d, setting: Setting) -> Any:
 
 @counterpart.register
 def _glu(layer: tnn.GLU, setting: Setting) -> Any:
-    return nn.GatedLinearUnit(layer.dim if layer.dim < 0 else layer.dim + 1)
+    return nn.GatedLinearUnit(None if layer.dim == -1 else position(layer.dim, setting))
 
 
 @counterpart.register

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
+from converters.back import spreading
 from converters.back.setting import Setting, chain, counterpart, joined
 from converters.text import Unconvertible
 from t7compat import nn
@@ -50,17 +53,30 @@ def mean(dims: Iterable[int]) -> list[Any]:
     return [nn.Sum(dim, None, True, False) for dim in dims]
 
 
-def normalized(statistic: list[Any], eps: float) -> list[Any]:
-    """(x - mean) / sqrt(var + eps), where `statistic` gives means that can be expanded to their input."""
-    deviation = [nn.Square(), *statistic, nn.AddConstant(eps), nn.Sqrt()]
+def normalized(statistic: Callable[[], Any], eps: float) -> list[Any]:
+    """(x - mean) / sqrt(var + eps); a statistic is the mean, with as many elements as its input."""
+    deviation = chain(nn.Square(), statistic(), nn.AddConstant(eps), nn.Sqrt())
     return [
-        joined(chain(nn.ExpandAs(), nn.CSubTable()), nn.Identity(), chain(*statistic)),
-        joined(chain(nn.ExpandAs(), nn.CDivTable()), nn.Identity(), chain(*_copies(deviation))),
+        joined(nn.CSubTable(), nn.Identity(), statistic()),
+        joined(nn.CDivTable(), nn.Identity(), deviation),
     ]
 
 
-def _copies(modules: list[Any]) -> list[Any]:
-    return [module.clone() for module in modules]
+def of_rows(shape: tuple[int, ...]) -> Any:
+    """The mean over the last dimensions, of this shape.  (batch, *shape) -> (batch, n)"""
+    size = math.prod(shape)
+    return chain(
+        nn.View(size).setNumInputDims(len(shape)), nn.Mean(2), nn.Replicate(size, 2), nn.Contiguous()
+    )
+
+
+def of_planes(rank: int, *further: Any) -> Any:
+    """The mean over all dimensions after the second, and what more modules make of it.
+
+    (batch, n, ...) -> (batch, n, the number of all other elements)
+    """
+    small, large = spreading.over_last(rank, 3)
+    return joined(nn.MM(), chain(*mean(range(rank, 2, -1)), *further, small), large)
 
 
 def affine(weight: Any, bias: Any, size: tuple[int, ...], setting: Setting) -> list[Any]:
@@ -71,7 +87,7 @@ def affine(weight: Any, bias: Any, size: tuple[int, ...], setting: Setting) -> l
 
 @counterpart.register(tnn.LayerNorm)
 def _layer(layer: Any, setting: Setting) -> Any:
-    return over_last(layer, setting, lambda dims: normalized(mean(dims), layer.eps))
+    return over_last(layer, setting, lambda shape: normalized(functools.partial(of_rows, shape), layer.eps))
 
 
 def over_last(layer: Any, setting: Setting, steps: Any) -> Any:
@@ -79,14 +95,14 @@ def over_last(layer: Any, setting: Setting, steps: Any) -> Any:
     shape = tuple(layer.normalized_shape)
     rank = len(shape) + 1
     parameters = affine(layer.weight, getattr(layer, "bias", None), (1, *shape), setting)
-    module = chain(*steps(range(rank, 1, -1)), *parameters)
+    module = chain(*steps(shape), *parameters)
     return module if setting.known_rank == rank else nn.Bottle(module, rank)
 
 
-def by_root_of_squares(dims: Iterable[int], eps: float) -> list[Any]:
+def by_root_of_squares(shape: tuple[int, ...], eps: float) -> list[Any]:
     """x / sqrt(mean(x^2) + eps)"""
-    root = chain(nn.Square(), *mean(dims), nn.AddConstant(eps), nn.Sqrt())
-    return [joined(chain(nn.ExpandAs(), nn.CDivTable()), nn.Identity(), root)]
+    root = chain(nn.Square(), of_rows(shape), nn.AddConstant(eps), nn.Sqrt())
+    return [joined(nn.CDivTable(), nn.Identity(), root)]
 
 
 @counterpart.register(tnn.RMSNorm)
@@ -94,7 +110,7 @@ def _root_of_squares(layer: Any, setting: Setting) -> Any:
     eps = layer.eps
     if eps is None:
         eps = torch.finfo(layer.weight.dtype if layer.weight is not None else torch.float32).eps
-    return over_last(layer, setting, lambda dims: by_root_of_squares(dims, eps))
+    return over_last(layer, setting, lambda shape: by_root_of_squares(shape, eps))
 
 
 @counterpart.register(tnn.InstanceNorm1d)
@@ -106,25 +122,27 @@ def _instance(layer: Any, setting: Setting) -> Any:
         raise Unconvertible("with track_running_stats it cannot be converted")
     size = 1, layer.num_features, *(1,) * axes
     parameters = affine(layer.weight, layer.bias, size, setting)
-    return chain(*normalized(mean(range(axes + 2, 2, -1)), layer.eps), *parameters)
+    return chain(*normalized(functools.partial(of_planes, axes + 2), layer.eps), *parameters)
 
 
 @counterpart.register
 def _group(layer: tnn.GroupNorm, setting: Setting) -> Any:
     planes, groups, rank = layer.num_channels, layer.num_groups, setting.rank
-    axes = range(rank, 2, -1)
-    # the means of all planes, (batch, planes, 1, ...), as those of their group
-    of_groups = [
-        nn.View(groups, planes // groups).setNumInputDims(rank - 1),
-        nn.Sum(3, None, True, False),
-        nn.Squeeze(3),
-        nn.Replicate(planes // groups, 3),
-        nn.Contiguous(),
-        nn.View(planes, *(1,) * len(axes)).setNumInputDims(2),
-    ]
-    size = 1, planes, *(1,) * len(axes)
+    size = 1, planes, *(1,) * (rank - 2)
+
+    def statistic() -> Any:
+        """The mean of a group in the place of those of its planes, (batch, planes, 1, ...)."""
+        of_groups = [
+            nn.View(groups, planes // groups).setNumInputDims(rank - 1),
+            nn.Mean(3),
+            nn.Replicate(planes // groups, 3),
+            nn.Contiguous(),
+            nn.View(*size[1:]).setNumInputDims(2),
+        ]
+        return of_planes(rank, *of_groups)
+
     parameters = affine(layer.weight, layer.bias, size, setting)
-    return chain(*normalized([*mean(axes), *of_groups], layer.eps), *parameters)
+    return chain(*normalized(statistic, layer.eps), *parameters)
 
 
 @counterpart.register

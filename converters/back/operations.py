@@ -325,8 +325,7 @@ def _transpose(forward: Forward, input: Value, *dims: Any) -> Value:
 @operation("expand", "expand_as")
 def _expand(forward: Forward, input: Value, *size: Any) -> Value:
     if size and isinstance(size[0], Value):
-        both = forward.apply(nn.ExpandAs(), size[0], input)
-        return forward.apply(nn.SelectTable(2), both)
+        return indexing.spread(forward, input, size[0])
     return indexing.expanded(forward, input, forward.once, forward.twice)
 
 

@@ -13,6 +13,7 @@ import torch
 from converters.back.setting import Setting, chain, counterpart
 from converters.text import Unconvertible
 from t7compat import nn
+from t7compat.tensortypes import new_tensor
 
 tnn = torch.nn
 Sizes = tuple[int, ...]
@@ -80,15 +81,25 @@ def _convolution(layer: Any, setting: Setting) -> Any:
         return setting.fill(without_bias(module, bias), weight=weight, bias=bias)
 
     if layer.groups == layer.in_channels > 1 and axes < 3 and not is_dilated:
-        module = nn.SpatialDepthWiseConvolution(
-            layer.in_channels, layer.out_channels // layer.in_channels, *window
-        )
-        by_plane = layer.weight.unflatten(0, (layer.in_channels, -1)).transpose(0, 1)
-        bias = None if layer.bias is None else layer.bias.view(layer.in_channels, -1).t()
-        module = setting.fill(without_bias(module, bias), weight=by_plane, bias=bias)
+        module = of_each_plane(layer, padding, setting)
     else:
         module = grouped(layer, convolution, layer.out_channels)
     return chain(*before, over_rows(axes, module))
+
+
+def of_each_plane(layer: Any, padding: Sizes, setting: Setting) -> Any:
+    """A convolution of each plane alone: Torch7's SpatialDepthWiseConvolution fails for one output of each.
+
+    Without a bias it has one of zeros.
+    """
+    axes, count = len(layer.kernel_size), layer.out_channels // layer.in_channels
+    table = [[i // count + 1, i + 1] for i in range(layer.out_channels)]
+    sizes_of_window = (*sizes(layer.kernel_size, axes, 1), *sizes(layer.stride, axes, 1))
+    module = nn.SpatialConvolutionMap(torch.tensor(table).to(new_tensor()), *sizes_of_window)
+    module.bias.zero_()
+    setting.fill(module, weight=layer.weight, bias=layer.bias)
+    width, height = sizes(padding, axes, 0)
+    return chain(nn.SpatialZeroPadding(width, width, height, height), module) if any(padding) else module
 
 
 def padded(layer: Any, setting: Setting) -> tuple[list[Any], Sizes]:
