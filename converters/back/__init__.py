@@ -15,7 +15,7 @@ from converters.back.setting import Example, Memory, Setting, counterpart, same_
 from converters.compare import difference
 from converters.text import Unconvertible
 from t7compat.nn.resampling import SpatialUpSamplingBilinear, UpSampling
-from t7compat.table import Table, map_leaves, to_tuples
+from t7compat.table import Table, leaves, map_leaves
 from t7compat.tensortypes import default_type, setdefaulttensortype
 
 __all__ = [
@@ -45,11 +45,13 @@ def from_native(network: torch.nn.Module, input: Any = None, *, check: bool = Tr
     """
     modes = {id(layer): layer.training for layer in network.modules()}
     modes[0] = network.training
-    with _evaluating(network), torch.no_grad(), same_random_numbers(), _default_type(network):
-        example = None if isinstance(network, torch.nn.modules.loss._Loss) else example_of(network, input)
-        module = Setting("", example, Memory(modes)).convert(network)
-        if check and example is not None:
-            _check(module, network, example)
+    with _evaluating(network), torch.no_grad(), same_random_numbers():
+        is_loss = isinstance(network, torch.nn.modules.loss._Loss)
+        example = None if is_loss else example_of(network, input)
+        with _default_type(network, example):
+            module = Setting("", example, Memory(modes)).convert(network)
+            if check and example is not None:
+                _check(module, network, example)
     return module
 
 
@@ -66,9 +68,10 @@ def _evaluating(network: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _default_type(network: torch.nn.Module) -> Iterator[None]:
-    """Make modules of the type of a network."""
-    dtypes = {tensor.dtype for tensor in network.state_dict().values() if tensor.is_floating_point()}
+def _default_type(network: torch.nn.Module, example: Example | None) -> Iterator[None]:
+    """Make modules of the type of a network's tensors; if it has none, of that of its input."""
+    tensors = list(network.state_dict().values()) or leaves(example.once if example else ())
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
     widest = functools.reduce(torch.promote_types, dtypes or {torch.get_default_dtype()})
     before = default_type().tensor
     setdefaulttensortype(_TYPES.get(widest, "torch.FloatTensor"))
@@ -89,10 +92,8 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
     got = copy.forward(given[1] if len(given) == 1 else given)
     # Torch7 has the places between the pixels in single precision, for doubles, too
     is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
-    wanted = [tensor.float() if is_coarse else tensor for tensor in _tensors(want)]
-    found = difference(
-        tuple(g.to(w.dtype) for g, w in zip(_tensors(got), wanted, strict=True)), tuple(wanted)
-    )
+    wanted = [tensor.float() if is_coarse else tensor for tensor in leaves(want)]
+    found = difference(tuple(g.to(w.dtype) for g, w in zip(leaves(got), wanted, strict=True)), tuple(wanted))
     if not found.within:
         raise Unconvertible(f"the module gives something else than the network: {found}")
 
@@ -100,9 +101,3 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
 def _counted_from_one(value: Any) -> Any:
     """Indices as Lua has them."""
     return value if not isinstance(value, torch.Tensor) or value.is_floating_point() else value + 1
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    map_leaves(found.append, Table.from_python(to_tuples(lambda x: x, value)))
-    return found

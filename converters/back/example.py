@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +18,16 @@ _SIDES = dict.fromkeys((32, 28, 64, 224, 96, 128, 227, 256, 299, 384, 512, *rang
 
 def example_of(network: torch.nn.Module, input: Any) -> Example | None:
     """The example for a network: that of the user, or else one that is found, or None."""
-    if input is None:
-        found = guessed(network)
-        return None if found is None else Example((found,), (doubled(found),), False)
-    once = tuple(input) if isinstance(input, tuple | list) else (input,)
-    return Example(once, tuple(map(doubled, once)), True)
+    given = guessed(network) if input is None else input
+    if given is None:
+        return None
+    once = tuple(given) if isinstance(given, tuple | list) else (given,)
+    twice = tuple(map(doubled, once))
+    try:
+        network(*copy.deepcopy(twice))
+    except Exception:  # whatever a forward may raise: the first dimension is not that of a batch
+        twice = once
+    return Example(once, twice, input is not None)
 
 
 def doubled(value: Any) -> Any:
