@@ -2,8 +2,8 @@
 
 from converters import contrib, graphs, recurrent, rules, steps
 from converters.back import Setting, counterpart, from_native
-from converters.conversion import convert
 from converters.native import to_native
+from converters.objects import convert
 from converters.report import NetworkReport, Report, Verification
 from converters.text import Unconvertible
 

@@ -43,6 +43,8 @@ def from_native(network: torch.nn.Module, input: Any = None, *, check: bool = Tr
     layers.  Raises Unconvertible, which names the layer, for what Torch7 does not have, and if the outputs
     are not the same.
     """
+    if not isinstance(network, torch.nn.Module):
+        raise Unconvertible(f"expected a torch.nn.Module, got {type(network).__name__}")
     modes = {id(layer): layer.training for layer in network.modules()}
     modes[0] = network.training
     with _evaluating(network), torch.no_grad(), same_random_numbers():
@@ -88,7 +90,7 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
         want = want[0]  # without the last state
     copy = module.clone()
     copy.evaluate()
-    given = map_leaves(_counted_from_one, Table.from_python(example.once))
+    given = map_leaves(_as_torch7, Table.from_python(example.once))
     got = copy.forward(given[1] if len(given) == 1 else given)
     # Torch7 has the places between the pixels in single precision, for doubles, too
     is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
@@ -98,6 +100,8 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
         raise Unconvertible(f"the module gives something else than the network: {found}")
 
 
-def _counted_from_one(value: Any) -> Any:
-    """Indices as Lua has them."""
-    return value if not isinstance(value, torch.Tensor) or value.is_floating_point() else value + 1
+def _as_torch7(value: Any) -> Any:
+    """Numbers of the type of the modules, and indices that count from 1."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(default_type().dtype) if value.is_floating_point() else value + 1

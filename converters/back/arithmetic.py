@@ -133,7 +133,8 @@ def _masked(forward: Forward, input: Value, mask: Any, value: float) -> Value:
 @operation("matmul", "bmm", "mm")
 def _matrices(forward: Forward, one: Any, other: Any) -> Value:
     if isinstance(other, Constant) and other.once.dim() == 2 and isinstance(one, Value):
-        layer = torch.nn.Linear(*other.once.shape, bias=False)
+        inputs, outputs = other.once.shape
+        layer = torch.nn.Linear(inputs, outputs, bias=False)
         layer.weight = torch.nn.Parameter(other.once.t(), requires_grad=False)
         return forward.layer(layer, one)
     if not isinstance(one, Value) or not isinstance(other, Value):

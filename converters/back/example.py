@@ -12,6 +12,7 @@ from converters.back.setting import Example
 
 Tensor = torch.Tensor
 _BATCH = 2
+_REAL = 3  # guesses that are tried with real numbers
 # Along each axis: common sizes first, then all small ones, for networks that end in a Linear
 _SIDES = dict.fromkeys((32, 28, 64, 224, 96, 128, 227, 256, 299, 384, 512, *range(4, 80), *range(80, 300, 4)))
 
@@ -39,24 +40,44 @@ def doubled(value: Any) -> Any:
 
 def guessed(network: torch.nn.Module) -> Tensor | None:
     """The first input of those that suit the first layers with which the network does not fail."""
-    state = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
-    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
-    for size, is_index in candidates(network):
-        kind = torch.int64 if is_index else dtype
-        try:
-            with torch.no_grad():
-                given = torch.empty(size, dtype=kind, device="meta")
-                torch.func.functional_call(network, state, (given,), strict=False)
-        except Exception:  # whatever a forward may raise
-            continue
-        generator = torch.Generator().manual_seed(0)
-        if is_index:
-            return torch.zeros(size, dtype=kind)
-        return torch.randn(size, dtype=torch.float64, generator=generator).to(kind)
-    return None
+    tensors = [*network.parameters(), *network.buffers()]
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    sizes = list(candidates(network))
+    blank = without_numbers(network, tensors)
+    for size, is_index in sizes:
+        with torch.device("meta"):
+            suits = runs(blank, torch.zeros(size, dtype=torch.int64 if is_index else dtype))
+        if suits:
+            return drawn(size, is_index, dtype)
+    # a forward that looks at numbers runs on real ones only
+    real = (drawn(*candidate, dtype) for candidate in sizes[:_REAL])
+    return next((given for given in real if runs(network, given.clone())), None)
+
+
+def without_numbers(network: torch.nn.Module, tensors: list[Tensor]) -> torch.nn.Module:
+    """A copy of a network that knows the sizes of its tensors only: it runs in no time."""
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        blank = torch.empty_like(tensor, device="meta")
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        memo[id(tensor)] = torch.nn.Parameter(blank, requires_grad=False) if is_parameter else blank
+    return copy.deepcopy(network, memo)
+
+
+def runs(network: torch.nn.Module, input: Tensor) -> bool:
+    """Whether a network does not fail."""
+    try:
+        network(input)
+    except Exception:  # whatever a forward may raise
+        return False
+    return True
+
+
+def drawn(size: tuple[int, ...], is_index: bool, dtype: torch.dtype) -> Tensor:
+    """Random numbers, the same each time, or the first index."""
+    if is_index:
+        return torch.zeros(size, dtype=torch.int64)
+    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
 
 
 def candidates(network: torch.nn.Module) -> Iterator[tuple[tuple[int, ...], bool]]:

@@ -9,6 +9,7 @@ import torch
 from converters.back.setting import Setting, counterpart
 from converters.text import Unconvertible
 from t7compat import nn
+from t7compat.tensortypes import new_tensor
 
 tnn = torch.nn
 
@@ -28,7 +29,7 @@ CRITERIONS: dict[type, tuple[str, dict[str, Any]]] = {
     tnn.CrossEntropyLoss: ("CrossEntropyCriterion", {"label_smoothing": 0.0}),
     tnn.BCELoss: ("BCECriterion", {}),
     tnn.BCEWithLogitsLoss: ("MultiLabelSoftMarginCriterion", {"pos_weight": None}),
-    tnn.MultiLabelSoftMarginLoss: ("MultiLabelSoftMarginCriterion", {}),
+    tnn.MultiLabelSoftMarginLoss: ("MultiLabelSoftMarginCriterion", {"reduction": "mean"}),
     tnn.MultiMarginLoss: ("MultiMarginCriterion", {}),
 }
 _WITH_MARGIN = (tnn.HingeEmbeddingLoss, tnn.CosineEmbeddingLoss, tnn.MarginRankingLoss)
@@ -53,9 +54,7 @@ def _criterion(layer: Any, setting: Setting) -> Any:
 def _arguments(layer: Any) -> tuple[Any, ...]:
     """The arguments of the criterion's constructor."""
     weight = getattr(layer, "weight", None)
-    weights = (
-        () if weight is None else (torch.empty_like(weight, dtype=torch.get_default_dtype()).copy_(weight),)
-    )
+    weights = () if weight is None else (new_tensor(*weight.shape).copy_(weight),)
     if isinstance(layer, tnn.MultiMarginLoss):
         return layer.p, *(weights or (None,)), layer.margin
     return (layer.margin,) if isinstance(layer, _WITH_MARGIN) else weights

@@ -185,7 +185,9 @@ for _axes, _cls in enumerate((tnn.Conv1d, tnn.Conv2d, tnn.Conv3d), 1):
 
 @operation("embedding")
 def _embedding(forward: Forward, input: Value, weight: Constant, padding_idx: int | None = None) -> Value:
-    layer = tnn.Embedding(*weight.once.shape, padding_idx, _weight=weight.once, _freeze=True)
+    rows, size = weight.once.shape
+    layer = tnn.Embedding(rows, size, padding_idx, device="meta")
+    layer.weight = tnn.Parameter(weight.once, requires_grad=False)
     return forward.layer(layer, input)
 
 

@@ -86,6 +86,8 @@ def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[
     forward, values = Forward(setting, layer), dict[fx.Node, Any]()
     inputs: list[Value] = []
     for node in module.graph.nodes:
+        once: Any
+        twice: Any
         once, twice = (run.get(node) for run in runs)
         forward.name, forward.once, forward.twice = node.name, once, twice
         arguments, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
