@@ -331,7 +331,7 @@ class Tagger(nn.Module):
         self.fc = nn.Linear(5, 3)
 
     def forward(self, words: Tensor) -> Tensor:
-        h0 = torch.zeros(2, words.size(0), self.hidden, dtype=self.fc.weight.dtype)
+        h0 = self.fc.weight.new_zeros(2, words.size(0), self.hidden)
         start = (h0, h0) if isinstance(self.rnn, nn.LSTM) else h0
         _, state = self.rnn(self.embedding(words), start)
         h = state[0] if isinstance(self.rnn, nn.LSTM) else state

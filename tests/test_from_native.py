@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,16 @@ def test_type(dtype: torch.dtype, name: str) -> None:
     assert nn.Linear(1, 1).type() == "torch.DoubleTensor"
 
 
+@pytest.mark.cuda
+def test_networks_on_a_gpu_come_to_the_cpu() -> None:
+    for _, make, input in NETWORKS:
+        network, inputs = prepared(make, input)
+        module = from_native(network.cuda(), tuple(x.cuda() for x in inputs))
+        module.evaluate()
+        with torch.no_grad():
+            close(module.forward(as_lua(inputs)), run(network.cpu().eval(), inputs))
+
+
 def test_random_numbers_are_left_alone() -> None:
     t7compat.manualSeed(5)
     before = mersenne.uniform()
@@ -327,7 +338,15 @@ def test_rule_of_ones_own() -> None:
         from_native(network, torch.randn(2, 3))
 
 
-# ---- convert
+# ---- convert, and the manual
+
+
+def test_manual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[1] / "docs" / "from_pytorch.md"
+    results = doctest.testfile(str(page), module_relative=False)
+    assert results.attempted > 12
+    assert results.failed == 0
 
 
 def test_convert_takes_modules(tmp_path: Path) -> None:

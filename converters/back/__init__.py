@@ -95,7 +95,7 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
     # Torch7 has the places between the pixels in single precision, for doubles, too
     is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
     wanted = [tensor.float() if is_coarse else tensor for tensor in leaves(want)]
-    found = difference(tuple(g.to(w.dtype) for g, w in zip(leaves(got), wanted, strict=True)), tuple(wanted))
+    found = difference(tuple(g.to(w) for g, w in zip(leaves(got), wanted, strict=True)), tuple(wanted))
     if not found.within:
         raise Unconvertible(f"the module gives something else than the network: {found}")
 
@@ -104,4 +104,4 @@ def _as_torch7(value: Any) -> Any:
     """Numbers of the type of the modules, and indices that count from 1."""
     if not isinstance(value, torch.Tensor):
         return value
-    return value.to(default_type().dtype) if value.is_floating_point() else value + 1
+    return value.to("cpu", default_type().dtype) if value.is_floating_point() else value.cpu() + 1

@@ -41,16 +41,16 @@ def doubled(value: Any) -> Any:
 def guessed(network: torch.nn.Module) -> Tensor | None:
     """The first input of those that suit the first layers with which the network does not fail."""
     tensors = [*network.parameters(), *network.buffers()]
-    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
     sizes = list(candidates(network))
     blank = without_numbers(network, tensors)
     for size, is_index in sizes:
         with torch.device("meta"):
-            suits = runs(blank, torch.zeros(size, dtype=torch.int64 if is_index else dtype))
+            suits = runs(blank, torch.zeros(size, dtype=torch.int64 if is_index else like.dtype))
         if suits:
-            return drawn(size, is_index, dtype)
+            return drawn(size, is_index, like)
     # a forward that looks at numbers runs on real ones only
-    real = (drawn(*candidate, dtype) for candidate in sizes[:_REAL])
+    real = (drawn(*candidate, like) for candidate in sizes[:_REAL])
     return next((given for given in real if runs(network, given.clone())), None)
 
 
@@ -73,11 +73,11 @@ def runs(network: torch.nn.Module, input: Tensor) -> bool:
     return True
 
 
-def drawn(size: tuple[int, ...], is_index: bool, dtype: torch.dtype) -> Tensor:
-    """Random numbers, the same each time, or the first index."""
+def drawn(size: tuple[int, ...], is_index: bool, like: Tensor) -> Tensor:
+    """Random numbers, the same each time, or the first index, on the device of a tensor."""
     if is_index:
-        return torch.zeros(size, dtype=torch.int64)
-    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(dtype)
+        return torch.zeros(size, dtype=torch.int64, device=like.device)
+    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def candidates(network: torch.nn.Module) -> Iterator[tuple[tuple[int, ...], bool]]:
