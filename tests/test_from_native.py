@@ -72,6 +72,16 @@ def test_the_saved_module_gives_the_output(
     close(module.forward(as_lua(inputs)), want, is_coarse(module))
 
 
+@pytest.mark.parametrize("row", NETWORKS, ids=lambda row: row[0])
+def test_torch7_gave_the_output(row: Any) -> None:
+    """The real one, for the saved module."""
+    name, make, input = row
+    network, inputs = prepared(make, input)
+    outputs = t7compat.load(Path(__file__).parents[1] / "fixtures" / "from_pytorch" / "outputs.t7")
+    with torch.no_grad():
+        close(outputs[name], run(network.eval(), inputs))
+
+
 @over([row for row in LAYERS + NETWORKS if not is_random(row[1]())])
 def test_gradients_are_those_of_autograd(make: Callable[[], tnn.Module], input: Callable[[], Any]) -> None:
     network, inputs = prepared(make, input)
