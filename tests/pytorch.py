@@ -412,6 +412,30 @@ class Twice(nn.Module):
         return x
 
 
+class Last(nn.Module):
+    def forward(self, x: tuple[Tensor, Any]) -> Tensor:
+        return x[0][-1]
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor, swap: bool = False) -> tuple[Tensor, Tensor]:
+        a, b = x.chunk(2, dim=1)
+        return (b, a) if swap else (a, b)
+
+
+class Nested(nn.Module):
+    """Modules with several outputs, and with options."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halves = Halves()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = self.halves(x)
+        c, _ = self.halves(x, swap=True)
+        return torch.tanh(a) * b, torch.cat([c, c, a], dim=-1)
+
+
 def nested() -> nn.Module:
     features = nn.Sequential(nn.Conv2d(6, 4, 3), nn.ReLU())
     return nn.Sequential(features, nn.Flatten(), nn.Linear(168, 3))
@@ -435,6 +459,8 @@ NETWORKS: Cases = [
     ("BothWays", BothWays, STEPS),
     ("Attention", Attention, indices(11, 2, 6)),
     ("Arithmetic", Arithmetic, PLANES),
+    ("Last", lambda: nn.Sequential(nn.GRU(9, 4), Last(), nn.Linear(4, 2)), of(7, 2, 9)),
+    ("Nested", Nested, ROWS),
     ("TwoInputs", TwoInputs, lambda: (torch.randn(2, 4), torch.randn(2, 5))),
     ("Twice", Twice, ROWS),
     ("tied", tied, ROWS),

@@ -290,12 +290,18 @@ class CountsIndices(tnn.Module):
         return self.words(x * 2 % 5)
 
 
+class DividesByBatch(tnn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / x.size(0)
+
+
 @pytest.mark.parametrize(
     ("network", "input", "message"),
     [
         (tnn.GELU(), torch.ones(2, 3), r"torch\.nn\..*GELU: .*approximate=\"tanh\""),
         (tnn.Sequential(tnn.ReLU(), tnn.Sequential(Sorts())), torch.ones(2, 3), r"^1\.0: .*Sorts: .*sort"),
         (Branches(), torch.ones(2, 3), r"Branches: torch\.fx cannot record .*counterpart\.register"),
+        (DividesByBatch(), torch.ones(2, 3), "computes with the size of the batch"),
         (CountsIndices(), torch.ones(2, 3).long(), "whole numbers, which are indices"),
         (tnn.MSELoss(reduction="none"), None, "nn.MSECriterion has the mean or the sum"),
         (tnn.MultiLabelSoftMarginLoss(reduction="sum"), None, "reduction='mean'"),

@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 
-from converters.back import layers, losses, normalizations, planes, recurrent, traced
+from converters.back import arithmetic, layers, losses, normalizations, planes, recurrent, traced
 from converters.back.example import example_of
 from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
 from converters.compare import difference
 from converters.text import Unconvertible
+from t7compat.errors import InputError
 from t7compat.nn.resampling import SpatialUpSamplingBilinear, UpSampling
 from t7compat.table import Table, leaves, map_leaves
 from t7compat.tensortypes import default_type, setdefaulttensortype
 
 __all__ = [
     "Setting",
+    "arithmetic",
     "counterpart",
     "from_native",
     "layers",
@@ -91,7 +93,10 @@ def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
     copy = module.clone()
     copy.evaluate()
     given = map_leaves(_as_torch7, Table.from_python(example.once))
-    got = copy.forward(given[1] if len(given) == 1 else given)
+    try:
+        got = copy.forward(given[1] if len(given) == 1 else given)
+    except InputError as error:
+        raise Unconvertible(f"the module fails for what the network takes: {error}") from None
     # Torch7 has the places between the pixels in single precision, for doubles, too
     is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
     wanted = [tensor.float() if is_coarse else tensor for tensor in leaves(want)]

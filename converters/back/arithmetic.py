@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from converters.back import indexing
-from converters.back.forward import Constant, Forward, Value, operation
+from converters.back.forward import Constant, Forward, OfBatch, Value, operation
 from converters.back.setting import chain
 from converters.text import Unconvertible
 from t7compat import nn
@@ -27,6 +27,8 @@ def pair(forward: Forward, one: Any, other: Any) -> list[Value]:
 
 def number(value: Any) -> float | None:
     """A plain number, or that in a tensor of one that is no parameter; None for anything else."""
+    if isinstance(value, OfBatch):
+        raise Unconvertible("its forward computes with the size of the batch")
     if isinstance(value, int | float):
         return value
     is_one = isinstance(value, Constant) and value.once.numel() == 1 and value.once.dim() == 0

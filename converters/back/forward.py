@@ -52,6 +52,13 @@ class Constant(NamedTuple):
     twice: Tensor
 
 
+class OfBatch(NamedTuple):
+    """A number that is another one for another batch: what it was in the two runs."""
+
+    once: float
+    twice: float
+
+
 # Modules that do not look at the numbers, so that indices may count from 1 as well as from 0
 _REARRANGE = (
     "View", "Reshape", "Narrow", "Select", "Transpose", "Unsqueeze", "Squeeze", "Contiguous", "Identity",

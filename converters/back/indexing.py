@@ -105,7 +105,7 @@ def spread(forward: Forward, small: Value, large: Value | None) -> Value:
     else:
         of_large, of_small = spreading.over_first(rank, last)
         factors = forward.apply(of_large, large), forward.apply(of_small, small)
-    zeros = forward.apply(spreading.in_place_of(0), large)
+    zeros = forward.apply(spreading.filled(0), large)
     return forward.apply(nn.CAddTable(), zeros, forward.apply(nn.MM(), *factors))
 
 

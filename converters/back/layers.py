@@ -46,18 +46,8 @@ def gelu(layer: Any) -> Any:
     )
 
 
-def threshold(layer: Any) -> Any:
-    """nn.Threshold"""
-    return nn.Threshold(layer.threshold, layer.value)
-
-
-def leaf(layer: Any) -> Any:
-    """A dropout that scales in training, as nn.Dropout does."""
-    return nn.Dropout(layer.p)
-
-
 def plane_dropout(kind: str, layer: Any) -> Any:
-    """Torch7's scales in evaluation: times 1 / (1 - p) it scales in training."""
+    """Torch7's scales in evaluation: with a factor of 1 / (1 - p) it scales in training instead."""
     if layer.p == 1:
         raise Unconvertible("with p = 1 nothing is left")
     return chain(getattr(nn, kind)(layer.p), nn.MulConstant(1 / (1 - layer.p)))
@@ -70,7 +60,7 @@ ELEMENTWISE: Mapping[type, Callable[[Any], Any]] = {
     # ---- transfer functions
     tnn.ReLU: lambda layer: nn.ReLU(),
     tnn.ReLU6: lambda layer: nn.ReLU6(),
-    tnn.Threshold: threshold,
+    tnn.Threshold: lambda layer: nn.Threshold(layer.threshold, layer.value),
     tnn.LeakyReLU: lambda layer: nn.LeakyReLU(float(layer.negative_slope)),
     tnn.RReLU: lambda layer: nn.RReLU(layer.lower, layer.upper),
     tnn.ELU: lambda layer: nn.ELU(layer.alpha),
@@ -91,7 +81,7 @@ ELEMENTWISE: Mapping[type, Callable[[Any], Any]] = {
     tnn.Tanh: lambda layer: nn.Tanh(),
     tnn.Tanhshrink: lambda layer: nn.TanhShrink(),
     # ---- dropout
-    tnn.Dropout: leaf,
+    tnn.Dropout: lambda layer: nn.Dropout(layer.p),
     tnn.Dropout2d: functools.partial(plane_dropout, "SpatialDropout"),
     tnn.Dropout3d: functools.partial(plane_dropout, "VolumetricDropout"),
     # ---- planes

@@ -59,7 +59,12 @@ def recurrent(forward: Forward, layer: tnn.RNNBase, name: str, input: Value, hx:
         if state is not None and not is_zero:
             raise Unconvertible(f"{name} starts from a state: sequences start from zeros")
     output = forward.layer(layer, input, name=name)
-    output.once, output.twice = (run[0] for run in (forward.once, forward.twice))
+    return with_state(layer, output, forward.once, forward.twice)
+
+
+def with_state(layer: tnn.RNNBase, output: Value, once: Any, twice: Any) -> Parts:
+    """What a recurrent layer gave in the two runs: its output, and the last state."""
+    output.once, output.twice = once[0], twice[0]
     last = LastOutputs(layer, output)
     return Parts((output, Parts((last, None)) if isinstance(layer, tnn.LSTM) else last))
 

@@ -19,6 +19,12 @@ from t7compat.nn.module import Module
 Tensor = torch.Tensor
 
 
+class Recurrent(tuple[Any, ...]):
+    """What a recurrent layer gives: the output and the last state, of which Torch7 gives the output."""
+
+    layer: torch.nn.RNNBase
+
+
 class Example(NamedTuple):
     """The arguments of a layer in two runs of the network; in the second one the batch is twice as large.
 
@@ -31,7 +37,15 @@ class Example(NamedTuple):
 
     def through(self, layer: Callable[..., Any]) -> Example:
         """The arguments of the layer that follows."""
-        return Example((layer(*self.once),), (layer(*self.twice),), self.is_given)
+
+        def output(arguments: tuple[Any, ...]) -> Any:
+            found = layer(*arguments)
+            if isinstance(layer, torch.nn.RNNBase):
+                found = Recurrent(found)
+                found.layer = layer
+            return found
+
+        return Example((output(self.once),), (output(self.twice),), self.is_given)
 
 
 @dataclass

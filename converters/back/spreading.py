@@ -16,14 +16,9 @@ from t7compat import nn
 Size = tuple[int, ...]
 
 
-def ones(*modules: Any) -> Any:
-    """Ones in the size of what modules give."""
-    return chain(*modules, nn.Threshold(math.inf, 1))
-
-
-def in_place_of(value: float) -> Any:
-    """This number for each element."""
-    return nn.Threshold(math.inf, value)
+def filled(value: float, *modules: Any) -> Any:
+    """This number for each element of what modules give: none of them is above infinity."""
+    return chain(*modules, nn.Threshold(math.inf, value))
 
 
 def column(rank: int) -> Any:
@@ -43,12 +38,12 @@ def first_only(dims: range) -> list[Any]:
 
 def over_last(rank: int, first: int) -> tuple[Any, Any]:
     """Factors for nn.MM: of the small tensor, of size 1 from dimension `first` on, and of the large one."""
-    return column(rank), ones(*first_only(range(2, first)), row(rank))
+    return column(rank), filled(1, *first_only(range(2, first)), row(rank))
 
 
 def over_first(rank: int, last: int) -> tuple[Any, Any]:
     """Factors for nn.MM: of the large tensor, and of the small one, of size 1 from 2 to `last`."""
-    return ones(*first_only(range(last + 1, rank + 1)), column(rank)), row(rank)
+    return filled(1, *first_only(range(last + 1, rank + 1)), column(rank)), row(rank)
 
 
 def differing(small: Size, large: Size) -> tuple[int, int]:

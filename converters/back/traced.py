@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import fx
 
-from converters.back import arithmetic, operations
-from converters.back.forward import Constant, Forward, Value
-from converters.back.setting import Setting, chain, counterpart, has_rule
+from converters.back import operations
+from converters.back.forward import Constant, Forward, OfBatch, Value
+from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
 from converters.text import Unconvertible
 from t7compat import nn
 
 Tensor = torch.Tensor
-__all__ = ["arithmetic", "network", "recorded"]
 
 
 # ---- recording
@@ -59,7 +58,8 @@ class _Runner(fx.Interpreter):
 
     def values(self, inputs: tuple[Any, ...]) -> dict[fx.Node, Any]:
         """What each operation gives for these inputs."""
-        self.run(*copy.deepcopy(inputs))  # as operations may work in place
+        plain = [tuple(value) if isinstance(value, Recurrent) else value for value in inputs]
+        self.run(*copy.deepcopy(plain))  # as operations may work in place
         return self.env
 
 
@@ -83,6 +83,8 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
 
 
 def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[dict[fx.Node, Any]]) -> Any:
+    assert setting.example is not None
+    count = len(setting.example.once)
     forward, values = Forward(setting, layer), dict[fx.Node, Any]()
     inputs: list[Value] = []
     for node in module.graph.nodes:
@@ -94,18 +96,29 @@ def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[
         if node.op == "output":
             return network(inputs, arguments[0])
         if node.op == "placeholder":
-            is_input = isinstance(once, Tensor | tuple | list)
-            values[node] = Value(None, (), node.name, once, twice) if is_input else once
-            inputs += [values[node]] if is_input else []
+            given = setting.example.once[len(inputs)] if len(inputs) < count else None
+            values[node] = once
+            if isinstance(once, Tensor | tuple | list):
+                values[node] = value = Value(None, (), node.name, once, twice)
+                if isinstance(given, Recurrent):
+                    values[node] = operations.with_state(given.layer, value, once, twice)
+                inputs.append(value)
             continue
         if not _computes(node, arguments, named, once):
-            values[node] = Constant(once, twice) if isinstance(once, Tensor) else once
+            values[node] = _constant(once, twice)
             continue
         result = operations.converted(forward, node, arguments, named)
         if isinstance(result, Value) and result.module is not None:
             result.once, result.twice = once, twice
         values[node] = result
     raise Unconvertible("its forward gives nothing")
+
+
+def _constant(once: Any, twice: Any) -> Any:
+    """What does not depend on the numbers of the input."""
+    if isinstance(once, Tensor):
+        return Constant(once, twice)
+    return OfBatch(once, twice) if isinstance(once, int | float) and once != twice else once
 
 
 _MAKERS = (
