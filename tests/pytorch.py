@@ -429,11 +429,13 @@ class Nested(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.halves = Halves()
+        self.affine = nn.ParameterList([torch.ones(3), torch.zeros(3)])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         a, b = self.halves(x)
         c, _ = self.halves(x, swap=True)
-        return torch.tanh(a) * b, torch.cat([c, c, a], dim=-1)
+        a = F.layer_norm(a, (3,)) + F.group_norm(a, 3, *self.affine)
+        return torch.tanh(a) * b, torch.cat([torch.cat([c]), c, a], dim=-1)
 
 
 def nested() -> nn.Module:

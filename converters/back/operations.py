@@ -161,8 +161,8 @@ def with_parameters(
     **options: Any,
 ) -> Value:
     """A function with a weight and a bias as the layer that has them."""
-    with torch.device("meta"):
-        layer = cls(*arguments, bias=bias is not None, **options)
+    layer = cls(*arguments, device="meta", **options)
+    layer.weight = layer.bias = None
     for name, constant in (("weight", weight), ("bias", bias)):
         if constant is not None:
             if not isinstance(constant, Constant):
@@ -186,6 +186,26 @@ def _convolution(cls: Any) -> Operation:
 
 for _axes, _cls in enumerate((tnn.Conv1d, tnn.Conv2d, tnn.Conv3d), 1):
     OPERATIONS[f"conv{_axes}d"] = _convolution(_cls)
+
+
+@operation("layer_norm")
+def _layer_norm(
+    forward: Forward,
+    input: Value,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Value:
+    return with_parameters(forward, tnn.LayerNorm, (normalized_shape, eps), input, weight, bias)
+
+
+@operation("group_norm")
+def _group_norm(
+    forward: Forward, input: Value, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Value:
+    planes = forward.example(input).once[0].shape[1]
+    return with_parameters(forward, tnn.GroupNorm, (num_groups, planes, eps), input, weight, bias)
 
 
 @operation("embedding")
@@ -342,7 +362,7 @@ def _join(forward: Forward, tensors: Any, dim: int = 0) -> Value:
     values = [indexing.as_value(forward, value, tensors) for value in tensors]
     if forward.operation.startswith("stack"):
         values = [forward.apply(nn.Unsqueeze(dim % rank + 1), value) for value in values]
-    return forward.apply(nn.JoinTable(dim % rank + 1), *values)
+    return forward.apply(nn.JoinTable(dim % rank + 1), *values) if len(values) > 1 else values[0]
 
 
 @operation("split", "chunk", "unbind", "tensor_split", "split_with_sizes")
