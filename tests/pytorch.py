@@ -345,6 +345,7 @@ class BothWays(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         output, (h, _) = self.rnn(x)
+        h = torch.tanh(h) + h[0, :, :] + output.max(1).values[:, :4]
         return self.fc(torch.cat((h[-2], h[-1]), dim=1)) + self.fc(output[:, -1, :]) + self.fc(output).mean(1)
 
 

@@ -302,6 +302,7 @@ class DividesByBatch(tnn.Module):
         (tnn.Sequential(tnn.ReLU(), tnn.Sequential(Sorts())), torch.ones(2, 3), r"^1\.0: .*Sorts: .*sort"),
         (Branches(), torch.ones(2, 3), r"Branches: torch\.fx cannot record .*counterpart\.register"),
         (DividesByBatch(), torch.ones(2, 3), "computes with the size of the batch"),
+        (tnn.Dropout2d(1.0), torch.ones(2, 3, 4, 4), "p = 1"),
         (CountsIndices(), torch.ones(2, 3).long(), "whole numbers, which are indices"),
         (tnn.MSELoss(reduction="none"), None, "nn.MSECriterion has the mean or the sum"),
         (tnn.MultiLabelSoftMarginLoss(reduction="sum"), None, "reduction='mean'"),

@@ -7,7 +7,7 @@ any other tensor, and plain values; it returns a Value, or Parts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import fx
@@ -17,6 +17,8 @@ from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Pa
 from converters.back.layers import flattened
 from converters.back.planes import padding
 from converters.back.setting import chain
+from converters.back.states import LastOutputs, recurrent
+from converters.native import FAILURES
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -34,9 +36,11 @@ def converted(forward: Forward, node: fx.Node, arguments: tuple[Any, ...], named
     rule = OPERATIONS.get(forward.operation)
     if rule is None:
         raise Unconvertible(f"its forward calls {name}, which has no counterpart")
+    if name != "getitem":
+        arguments = tuple(x.whole(forward) if isinstance(x, LastOutputs) else x for x in arguments)
     try:
         return rule(forward, *arguments, **named)
-    except TypeError as error:
+    except FAILURES as error:
         raise Unconvertible(f"its forward calls {name} in a way that is not known: {error}") from None
 
 
@@ -49,51 +53,6 @@ def of_layer(
     if named or not all(isinstance(value, Value) for value in arguments):
         raise Unconvertible(f"its forward calls {name} with more than tensors that depend on the input")
     return forward.layer(layer, *arguments, name=name)
-
-
-def recurrent(forward: Forward, layer: tnn.RNNBase, name: str, input: Value, hx: Any = None) -> Parts:
-    """The output of a recurrent layer, and its last state as far as the output has it."""
-    start = [hx] if isinstance(hx, Constant | None) else list(hx)
-    for state in start:
-        is_zero = isinstance(state, Constant) and not state.once.any()
-        if state is not None and not is_zero:
-            raise Unconvertible(f"{name} starts from a state: sequences start from zeros")
-    output = forward.layer(layer, input, name=name)
-    return with_state(layer, output, forward.once, forward.twice)
-
-
-def with_state(layer: tnn.RNNBase, output: Value, once: Any, twice: Any) -> Parts:
-    """What a recurrent layer gave in the two runs: its output, and the last state."""
-    output.once, output.twice = once[0], twice[0]
-    last = LastOutputs(layer, output)
-    return Parts((output, Parts((last, None)) if isinstance(layer, tnn.LSTM) else last))
-
-
-class LastOutputs(NamedTuple):
-    """The last state of a recurrent layer, h_n, before it is known which part of it is used."""
-
-    layer: Any
-    output: Value
-
-    def part(self, forward: Forward, index: int) -> Value:
-        """The state of one layer and direction, if it is one of the last layer."""
-        layer = self.layer
-        directions = 2 if layer.bidirectional else 1
-        total = directions * layer.num_layers
-        if not total - directions <= index % total < total:
-            raise Unconvertible("only the last layer's part of h_n can be converted")
-        is_back = directions == 2 and index % 2 == 1
-        module = nn.Select(2 if layer.batch_first else 1, 1 if is_back else -1)
-        if directions == 2:
-            size = layer.proj_size or layer.hidden_size
-            module = chain(module, nn.Narrow(2, 1 + size * is_back, size))
-        return forward.apply(module, self.output)
-
-    def whole(self, forward: Forward) -> Value:
-        """h_n of a layer with one direction."""
-        if self.layer.num_layers > 1 or self.layer.bidirectional:
-            raise Unconvertible("h_n of several layers or directions can only be used part by part")
-        return forward.apply(nn.Unsqueeze(1), self.part(forward, 0))
 
 
 # ---- functions that are layers
@@ -391,7 +350,16 @@ def _item(forward: Forward, value: Any, index: Any) -> Any:
             raise Unconvertible("indices of maxima, and the cells c_n of an LSTM, cannot be converted")
         return found
     if isinstance(value, LastOutputs):
-        return value.part(forward, index)
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        part = value.part(forward, first)
+        return _item(forward, part, tuple(rest)) if rest else part
     if isinstance(value.once, tuple | list):
         return forward.apply(nn.SelectTable(index + 1 if index >= 0 else index), value)
     return forward.apply(indexing.item(forward, value, index), value)
+
+
+@operation("getattr")
+def _attribute(forward: Forward, value: Any, name: str) -> Any:
+    if isinstance(value, Parts) and name == "values":
+        return value[0]
+    raise Unconvertible(f"its forward asks for .{name}")

@@ -13,6 +13,7 @@ import torch
 from converters.text import Unconvertible
 from converters.weights import Place, place_of
 from t7compat import mersenne, nn
+from t7compat.errors import InputError
 from t7compat.nn.gradients import gradient_name
 from t7compat.nn.module import Module
 
@@ -73,12 +74,11 @@ class Setting:
         kind = type(layer)
         try:
             module = rule_of(kind)(layer, inner)
-        except Unconvertible as error:
-            if error.place:
+        except (Unconvertible, InputError) as error:
+            if isinstance(error, Unconvertible) and error.place:
                 raise
-            raise error.within(
-                f"{path + ': ' if path else ''}{kind.__module__}.{kind.__qualname__}"
-            ) from None
+            place = f"{path + ': ' if path else ''}{kind.__module__}.{kind.__qualname__}"
+            raise Unconvertible(str(error)).within(place) from None
         if isinstance(module, Module):
             self.mark(module, self.memory.modes.get(id(layer), self.memory.modes.get(0, True)))
         return module

@@ -14,6 +14,7 @@ from torch import fx
 from converters.back import operations
 from converters.back.forward import Constant, Forward, OfBatch, Value
 from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
+from converters.back.states import with_state
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -101,7 +102,7 @@ def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[
             if isinstance(once, Tensor | tuple | list):
                 values[node] = value = Value(None, (), node.name, once, twice)
                 if isinstance(given, Recurrent):
-                    values[node] = operations.with_state(given.layer, value, once, twice)
+                    values[node] = with_state(given.layer, value, once, twice)
                 inputs.append(value)
             continue
         if not _computes(node, arguments, named, once):
