@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from golden import Case, cases, same
-from pytorch import LAYERS, NETWORKS, LeNet, Tagger, TwoInputs, prepared
+from networks import NETWORKS, LeNet, Tagger, TwoInputs
+from pytorch import LAYERS, prepared
 from test_converters import AREAS, convertible, planned
 from test_converters import prepared as prepared_golden
 

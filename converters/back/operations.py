@@ -111,14 +111,9 @@ def _linear(forward: Forward, input: Value, weight: Any, bias: Any = None) -> Va
 
 
 def with_parameters(
-    forward: Forward,
-    cls: Any,
-    arguments: tuple[Any, ...],
-    input: Value,
-    weight: Any,
-    bias: Any,
-    **options: Any,
-) -> Value:
+    forward: Forward, cls: Any, arguments: tuple[Any, ...],
+    input: Value, weight: Any, bias: Any, **options: Any,
+) -> Value:  # fmt: skip
     """A function with a weight and a bias as the layer that has them."""
     layer = cls(*arguments, device="meta", **options)
     layer.weight = layer.bias = None
@@ -149,13 +144,9 @@ for _axes, _cls in enumerate((tnn.Conv1d, tnn.Conv2d, tnn.Conv3d), 1):
 
 @operation("layer_norm")
 def _layer_norm(
-    forward: Forward,
-    input: Value,
-    normalized_shape: Any,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-) -> Value:
+    forward: Forward, input: Value, normalized_shape: Any,
+    weight: Any = None, bias: Any = None, eps: float = 1e-5,
+) -> Value:  # fmt: skip
     return with_parameters(forward, tnn.LayerNorm, (normalized_shape, eps), input, weight, bias)
 
 

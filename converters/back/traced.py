@@ -122,16 +122,10 @@ def _constant(once: Any, twice: Any) -> Any:
     return OfBatch(once, twice) if isinstance(once, int | float) and once != twice else once
 
 
+# Functions and methods that look at the size of a tensor only
 _MAKERS = (
-    "zeros_like",
-    "ones_like",
-    "full_like",
-    "new_zeros",
-    "new_ones",
-    "new_full",
-    "new_empty",
-    "empty_like",
-)
+    "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty",
+)  # fmt: skip
 
 
 def _computes(node: fx.Node, arguments: Any, named: Any, once: Any) -> bool:
