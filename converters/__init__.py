@@ -6,20 +6,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from converters.conversion import convert
+    from converters.back import Setting, counterpart, from_native
     from converters.native import to_native
+    from converters.objects import convert
     from converters.report import NetworkReport, Report, Verification
     from converters.text import Unconvertible
 
-__all__ = ["NetworkReport", "Report", "Unconvertible", "Verification", "convert", "to_native"]
+__all__ = [
+    "NetworkReport",
+    "Report",
+    "Setting",
+    "Unconvertible",
+    "Verification",
+    "convert",
+    "counterpart",
+    "from_native",
+    "to_native",
+]
 
 # They need PyTorch, for which the help and the completion of t7convert should not wait
 _HOMES = {
     "NetworkReport": "report",
     "Report": "report",
+    "Setting": "back",
     "Unconvertible": "text",
     "Verification": "report",
-    "convert": "conversion",
+    "convert": "objects",
+    "counterpart": "back",
+    "from_native": "back",
     "to_native": "native",
 }
 

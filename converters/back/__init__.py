@@ -1,0 +1,112 @@
+"""From PyTorch back to Torch7: the module of nn, rnn and nngraph that is equal to a network of torch.nn."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from converters.back import arithmetic, layers, losses, normalizations, planes, recurrent, traced
+from converters.back.example import example_of
+from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
+from converters.compare import difference
+from converters.text import Unconvertible
+from t7compat.errors import InputError
+from t7compat.nn.resampling import SpatialUpSamplingBilinear, UpSampling
+from t7compat.table import Table, leaves, map_leaves
+from t7compat.tensortypes import default_type, setdefaulttensortype
+
+__all__ = [
+    "Setting",
+    "arithmetic",
+    "counterpart",
+    "from_native",
+    "layers",
+    "losses",
+    "normalizations",
+    "planes",
+    "recurrent",
+    "traced",
+]
+
+_TYPES = {torch.float64: "torch.DoubleTensor", torch.float16: "torch.HalfTensor"}
+
+
+def from_native(network: torch.nn.Module, input: Any = None, *, check: bool = True) -> Any:
+    """The Torch7 module, or criterion, that is equal to a network of PyTorch, with weights of its own.
+
+    The layers of torch.nn become those of nn, a forward of one's own a chain of them or an nn.gModule.  An
+    example `input` (a tuple for several) tells the sizes where they matter; without one it is guessed where
+    possible.  With `check` both are run on it in evaluation mode.  Classes and the indices of embeddings
+    count from 1 in Lua; several inputs or outputs are tables; the modules are on the CPU, in the mode of the
+    layers.  Raises Unconvertible, which names the layer, for what Torch7 does not have, and if the outputs
+    are not the same.
+    """
+    if not isinstance(network, torch.nn.Module):
+        raise Unconvertible(f"expected a torch.nn.Module, got {type(network).__name__}")
+    modes = {id(layer): layer.training for layer in network.modules()}
+    modes[0] = network.training
+    with _evaluating(network), torch.no_grad(), same_random_numbers():
+        is_loss = isinstance(network, torch.nn.modules.loss._Loss)
+        example = None if is_loss else example_of(network, input)
+        with _default_type(network, example):
+            module = Setting("", example, Memory(modes)).convert(network)
+            if check and example is not None:
+                _check(module, network, example)
+    return module
+
+
+@contextmanager
+def _evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while."""
+    modes = [(layer, layer.training) for layer in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+@contextmanager
+def _default_type(network: torch.nn.Module, example: Example | None) -> Iterator[None]:
+    """Make modules of the type of a network's tensors; if it has none, of that of its input."""
+    tensors = list(network.state_dict().values()) or leaves(example.once if example else ())
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    widest = functools.reduce(torch.promote_types, dtypes or {torch.get_default_dtype()})
+    before = default_type().tensor
+    setdefaulttensortype(_TYPES.get(widest, "torch.FloatTensor"))
+    try:
+        yield
+    finally:
+        setdefaulttensortype(before)
+
+
+def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
+    """Raise Unconvertible unless a copy of the module gives what the network does."""
+    want = network(*example.once)
+    if isinstance(network, torch.nn.RNNBase):
+        want = want[0]  # without the last state
+    copy = module.clone()
+    copy.evaluate()
+    given = map_leaves(_as_torch7, Table.from_python(example.once))
+    try:
+        got = copy.forward(given[1] if len(given) == 1 else given)
+    except InputError as error:
+        raise Unconvertible(f"the module fails for what the network takes: {error}") from None
+    # Torch7 has the places between the pixels in single precision, for doubles, too
+    is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
+    wanted = [tensor.float() if is_coarse else tensor for tensor in leaves(want)]
+    found = difference(tuple(g.to(w) for g, w in zip(leaves(got), wanted, strict=True)), tuple(wanted))
+    if not found.within:
+        raise Unconvertible(f"the module gives something else than the network: {found}")
+
+
+def _as_torch7(value: Any) -> Any:
+    """Numbers of the type of the modules, and indices that count from 1."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to("cpu", default_type().dtype) if value.is_floating_point() else value.cpu() + 1

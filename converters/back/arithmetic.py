@@ -1,0 +1,158 @@
+"""Sums, products and the like of what a forward computes, of numbers, parameters and constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from converters.back import indexing
+from converters.back.forward import Constant, Forward, OfBatch, Value, operation
+from converters.back.setting import chain
+from converters.text import Unconvertible
+from t7compat import nn
+
+Tensor = torch.Tensor
+
+
+def pair(forward: Forward, one: Any, other: Any) -> list[Value]:
+    """Two operands as values of the size of the result; Torch7's modules do not expand by themselves."""
+    values = [indexing.as_value(forward, value, (one, other)) for value in (one, other)]
+    for i in (0, 1):
+        if values[i].once.shape != forward.once.shape:
+            large = values[1 - i] if values[1 - i].once.shape == forward.once.shape else None
+            values[i] = indexing.spread(forward, values[i], large)
+    return values
+
+
+def number(value: Any) -> float | None:
+    """A plain number, or that in a tensor of one that is no parameter; None for anything else."""
+    if isinstance(value, OfBatch):
+        raise Unconvertible("its forward computes with the size of the batch")
+    if isinstance(value, int | float):
+        return value
+    is_one = isinstance(value, Constant) and value.once.numel() == 1 and value.once.dim() == 0
+    return value.once.item() if is_one and not isinstance(value.once, torch.nn.Parameter) else None
+
+
+def parameter(forward: Forward, value: Any, like: Value, name: str) -> Value | None:
+    """A CMul or CAdd that has this parameter, for another operand; None if it is none, or is larger."""
+    if not isinstance(value, Constant) or not isinstance(value.once, torch.nn.Parameter):
+        return None
+    if like.once.shape != forward.once.shape:
+        return None
+    if value.once.dim() == forward.once.dim() and value.once.shape[0] != 1:
+        raise Unconvertible(f"{forward.name}: a parameter over the batch")
+    size = (1,) * (forward.once.dim() - value.once.dim()) + tuple(value.once.shape)
+    field = {"CMul": "weight", "CAdd": "bias"}[name]
+    module = getattr(nn, name)(*size)
+    return forward.apply(forward.setting.fill(module, **{field: value.once}), like)
+
+
+@operation("add", "iadd")
+def _add(forward: Forward, one: Any, other: Any, alpha: float = 1) -> Value:
+    if alpha != 1:
+        return _add(forward, one, _multiply_plain(forward, other, alpha))
+    if not isinstance(one, Value):
+        one, other = other, one
+    c = number(other)
+    if c is not None:
+        return forward.apply(nn.AddConstant(c), one)
+    if one is other:
+        return forward.apply(nn.MulConstant(2), one)
+    found = parameter(forward, other, one, "CAdd")
+    return found or forward.apply(nn.CAddTable(), *pair(forward, one, other))
+
+
+def _multiply_plain(forward: Forward, value: Any, factor: float) -> Any:
+    if not isinstance(value, Value):
+        raise Unconvertible(f"{forward.name}: alpha can be converted for what depends on the input")
+    made = forward.apply(nn.MulConstant(factor), value)
+    made.once, made.twice = value.once, value.twice
+    return made
+
+
+@operation("sub", "isub", "subtract", "rsub")
+def _subtract(forward: Forward, one: Any, other: Any, alpha: float = 1) -> Value:
+    if forward.operation.startswith("rsub"):
+        one, other = other, one
+    if alpha != 1:
+        other = _multiply_plain(forward, other, alpha)
+    c, d = number(other), number(one)
+    if c is not None:
+        return forward.apply(nn.AddConstant(-c), one)
+    if d is not None:
+        return forward.apply(chain(nn.MulConstant(-1), nn.AddConstant(d)), other)
+    return forward.apply(nn.CSubTable(), *pair(forward, one, other))
+
+
+@operation("mul", "imul", "multiply")
+def _multiply(forward: Forward, one: Any, other: Any) -> Value:
+    if not isinstance(one, Value):
+        one, other = other, one
+    c = number(other)
+    if c is not None:
+        return forward.apply(nn.MulConstant(c), one)
+    if one is other:
+        return forward.apply(nn.Square(), one)
+    found = parameter(forward, other, one, "CMul")
+    return found or forward.apply(nn.CMulTable(), *pair(forward, one, other))
+
+
+@operation("truediv", "itruediv", "div", "divide")
+def _divide(forward: Forward, one: Any, other: Any) -> Value:
+    c, d = number(other), number(one)
+    if c is not None:
+        return forward.apply(nn.MulConstant(1 / c), one)
+    if d is not None:
+        return forward.apply(chain(nn.Power(-1), nn.MulConstant(d)), other)
+    return forward.apply(nn.CDivTable(), *pair(forward, one, other))
+
+
+@operation("maximum", "minimum")
+def _greatest(forward: Forward, one: Any, other: Any) -> Value:
+    module = nn.CMaxTable() if "max" in forward.operation else nn.CMinTable()
+    return forward.apply(module, *pair(forward, one, other))
+
+
+@operation("masked_fill")
+def _masked(forward: Forward, input: Value, mask: Any, value: float) -> Value:
+    """x * (1 - mask) + mask * value, for a mask that does not depend on the input."""
+    if not isinstance(mask, Constant):
+        raise Unconvertible("masked_fill with a mask that depends on the input cannot be converted")
+    dtype = input.once.dtype
+
+    def over(run: Any, of_others: float, of_masked: float) -> Any:
+        shape = (1,) * (input.once.dim() - run.dim()) + tuple(run.shape)
+        return torch.where(run.bool(), of_masked, of_others).to(dtype).reshape(shape)
+
+    keep, fill = (Constant(*(over(run, *of) for run in mask)) for of in ((1.0, 0.0), (0.0, value)))
+    kept = forward.apply(nn.CMulTable(), *pair(forward, input, keep))
+    kept.once, kept.twice = forward.once, forward.twice
+    return forward.apply(nn.CAddTable(), *pair(forward, kept, fill))
+
+
+@operation("matmul", "bmm", "mm")
+def _matrices(forward: Forward, one: Any, other: Any) -> Value:
+    if isinstance(other, Constant) and other.once.dim() == 2 and isinstance(one, Value):
+        inputs, outputs = other.once.shape
+        layer = torch.nn.Linear(inputs, outputs, bias=False)
+        layer.weight = torch.nn.Parameter(other.once.t(), requires_grad=False)
+        return forward.layer(layer, one)
+    if not isinstance(one, Value) or not isinstance(other, Value):
+        raise Unconvertible(f"{forward.name}: only a constant matrix on the right can be converted")
+    rank = one.once.dim()
+    if rank != other.once.dim() or one.once.shape[:-2] != other.once.shape[:-2]:
+        raise Unconvertible(f"{forward.name}: only matrices of one batch can be multiplied")
+    if rank == 2:
+        raise Unconvertible(f"{forward.name}: a product over the batch cannot be converted")
+    if rank == 3:
+        return forward.apply(nn.MM(), one, other)
+    flat = [
+        forward.apply(
+            chain(nn.Contiguous(), nn.View(-1, *forward.setting.at(forward.example(value)).size[-2:])), value
+        )
+        for value in (one, other)
+    ]
+    size = forward.once.shape
+    return forward.apply(chain(nn.MM(), nn.View(-1, *size[1:])), *flat)

@@ -1,0 +1,149 @@
+"""Views, slices, permutations and expansion of what a forward computes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from converters.back import spreading
+from converters.back.forward import Constant, Forward, Value
+from converters.back.setting import Setting, chain
+from converters.text import Unconvertible
+from t7compat import nn
+
+Tensor = torch.Tensor
+
+
+def viewed(forward: Forward, input: Value, size: tuple[Any, ...]) -> Value:
+    """The elements of a value in another size; which part of that is the batch, the two runs tell."""
+    example = forward.example(input)
+    (before,), (doubled,) = example.once, example.twice
+    after, twice = forward.once.shape, forward.twice.shape
+    changing = [i for i, (one, two) in enumerate(zip(after, twice, strict=True)) if one != two]
+    keeps_batch = before.shape[0] == after[0] and doubled.shape[0] == twice[0]
+    rest = tuple(size[1:])
+    steps = [nn.Contiguous()]
+    if after == before.shape:
+        return input
+    if keeps_batch and rest == (-1,):
+        steps.append(nn.View(-1).setNumInputDims(before.dim() - 1))
+    elif keeps_batch and before.dim() > 1:
+        sizes = rest if any(part == -1 for part in rest) else tuple(after[1:])
+        steps.append(nn.View(*sizes).setNumInputDims(before.dim() - 1))
+    elif len(changing) == 1:
+        steps.append(nn.View(*(-1 if i == changing[0] else n for i, n in enumerate(after))))
+        if len(after) == 1:
+            steps[-1].setNumInputDims(before.dim())
+    else:
+        raise Unconvertible(f"{forward.name}: one dimension must be that of the batch")
+    return forward.apply(chain(*steps), input)
+
+
+def permutation(wanted: list[int]) -> Any:
+    """nn.Transpose that puts dimension wanted[i] in place i, both counted from 0."""
+    order, swaps = list(range(len(wanted))), []
+    for i, dim in enumerate(wanted):
+        j = order.index(dim)
+        if i != j:
+            order[i], order[j] = order[j], order[i]
+            swaps.append((i + 1, j + 1))
+    return nn.Transpose(*swaps) if swaps else nn.Identity()
+
+
+def item(forward: Forward, value: Value, index: Any) -> Any:
+    """The module for tensor[index], with numbers, slices, None and ... in the index."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    setting = forward.setting.at(forward.example(value))
+    rank = setting.rank
+    if any(part is Ellipsis for part in parts):
+        i = next(i for i, part in enumerate(parts) if part is Ellipsis)
+        taken = sum(part is not None and part is not Ellipsis for part in parts)
+        parts[i : i + 1] = [slice(None)] * (rank - taken)
+    steps, dim = list[Any](), 1
+    for part in parts:
+        if part is None:
+            steps.append(nn.Unsqueeze(dim))
+        elif isinstance(part, int):
+            steps.append(nn.Select(dim, part + 1 if part >= 0 else part))
+            continue
+        elif isinstance(part, slice):
+            steps += narrowed(part, dim, setting)
+        else:
+            raise Unconvertible(f"{forward.name}: only numbers and slices can be an index")
+        dim += 1
+    return chain(*(steps or [nn.Identity()]))
+
+
+def narrowed(part: slice, dim: int, setting: Setting) -> list[Any]:
+    """nn.Narrow for a slice along a dimension, counted from 1; nothing for all of it."""
+    start, stop = part.start or 0, part.stop
+    if part.step not in (None, 1) or not all(isinstance(n, int | None) for n in (start, stop)):
+        raise Unconvertible("slices must be whole numbers, without a step")
+    if start == 0 and stop is None:
+        return []
+    if start >= 0:
+        # a negative length of nn.Narrow is counted from the end: -1 goes up to the last one
+        length = -1 if stop is None else stop - 1 if stop < 0 else stop - start
+        return [nn.Narrow(dim, start + 1, length)]
+    if stop is not None and stop >= 0:
+        raise Unconvertible("a slice from the end to a place from the start cannot be converted")
+    return [nn.Narrow(dim, setting.size[dim - 1] + start + 1, -1 if stop is None else stop - start)]
+
+
+def spread(forward: Forward, small: Value, large: Value | None) -> Value:
+    """A value expanded to the size of the result, which another one may have already."""
+    size = tuple(forward.once.shape)
+    rank, missing = len(size), len(size) - small.once.dim()
+    before = (1,) * missing + tuple(small.once.shape)
+    first, last = spreading.differing(before, size)
+    if large is None or missing or not (set(before[first - 1 :]) == {1} or set(before[1:last]) == {1}):
+        return expanded(forward, small, forward.once, forward.twice)
+    if set(before[first - 1 :]) == {1}:
+        of_small, of_large = spreading.over_last(rank, first)
+        factors = forward.apply(of_small, small), forward.apply(of_large, large)
+    else:
+        of_large, of_small = spreading.over_first(rank, last)
+        factors = forward.apply(of_large, large), forward.apply(of_small, small)
+    zeros = forward.apply(spreading.filled(0), large)
+    return forward.apply(nn.CAddTable(), zeros, forward.apply(nn.MM(), *factors))
+
+
+def expanded(forward: Forward, value: Value, once: Tensor, twice: Tensor) -> Value:
+    """A value with the sizes of these tensors, where it has size 1; they are those of the example."""
+    size = forward.example(value).once[0].shape
+    steps: list[Any] = [nn.Unsqueeze(1)] * (once.dim() - len(size))
+    before = (1,) * (once.dim() - len(size)) + tuple(size)
+    for dim, (have, want) in enumerate(zip(before, once.shape, strict=True), 1):
+        if have != want:
+            if want != twice.shape[dim - 1]:
+                raise Unconvertible(f"{forward.name} expands something over the batch")
+            steps += [nn.Select(dim, 1), nn.Replicate(want, dim)]
+    return forward.apply(chain(*steps), value) if steps else value
+
+
+def as_value(forward: Forward, value: Any, others: Any) -> Value:
+    """A value, or a constant as one, which is as large as the batch of the others."""
+    if isinstance(value, Value):
+        return value
+    like = next((other for other in others if isinstance(other, Value)), None)
+    if not isinstance(value, Constant) or like is None:
+        raise Unconvertible(f"{forward.name}: expected tensors that depend on the input")
+    return constant(forward, value, like)
+
+
+def constant(forward: Forward, value: Constant, like: Value) -> Value:
+    """nn.Constant for a tensor that is the same for all samples; `like` tells it the batch."""
+    once, twice = value.once, value.twice
+    if once.shape != twice.shape:
+        if once.shape[0] == twice.shape[0] or not bool((once == once[:1]).all()):
+            raise Unconvertible(f"{forward.name}: a tensor that is not the same for all samples")
+    elif once.shape[0] != 1 or forward.example(like).once[0].shape[0] == 1:
+        raise Unconvertible(f"{forward.name}: a constant must have a first dimension of size 1")
+    module = nn.Constant(torch.zeros(1), like.once.dim() - 1)
+    module.value = torch.empty(once.shape[1:], dtype=module.output.dtype).copy_(once[0])
+    made = forward.apply(module, like)
+    size = torch.Size((like.once.shape[0], *once.shape[1:]))
+    made.once = once[:1].expand(size)
+    made.twice = twice[:1].expand(like.twice.shape[0], *once.shape[1:])
+    return made

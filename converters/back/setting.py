@@ -1,0 +1,197 @@
+"""What the rules of `from_native` know about a layer: where it stands, what it gets, who has its weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+
+from converters.text import Unconvertible
+from converters.weights import Place, place_of
+from t7compat import mersenne, nn
+from t7compat.errors import InputError
+from t7compat.nn.gradients import gradient_name
+from t7compat.nn.module import Module
+
+Tensor = torch.Tensor
+
+
+class Recurrent(tuple[Any, ...]):
+    """What a recurrent layer gives: the output and the last state, of which Torch7 gives the output."""
+
+    layer: torch.nn.RNNBase
+
+
+class Example(NamedTuple):
+    """The arguments of a layer in two runs of the network; in the second one the batch is twice as large.
+
+    `is_given` says that the sizes are those of the user's input, not a guess.
+    """
+
+    once: tuple[Any, ...]
+    twice: tuple[Any, ...]
+    is_given: bool
+
+    def through(self, layer: Callable[..., Any]) -> Example:
+        """The arguments of the layer that follows."""
+
+        def output(arguments: tuple[Any, ...]) -> Any:
+            found = layer(*arguments)
+            if isinstance(layer, torch.nn.RNNBase):
+                found = Recurrent(found)
+                found.layer = layer
+            return found
+
+        return Example((output(self.once),), (output(self.twice),), self.is_given)
+
+
+@dataclass
+class Memory:
+    """What the rules for one network have in common."""
+
+    modes: dict[int, bool]  # by the identity of a layer: whether it was in training mode
+    known: dict[Place, tuple[Tensor, Tensor | None]] = field(default_factory=dict)  # with the gradient
+    kept: list[Any] = field(default_factory=list)  # alive, so that a place or an identity means one thing
+    marked: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a layer stands in the network: `path`, and the `example` of what it gets, if there is one."""
+
+    path: str
+    example: Example | None
+    memory: Memory
+
+    def convert(self, layer: torch.nn.Module, name: str = "", example: Example | None = None) -> Any:
+        """The Torch module for a layer inside of this one, or for one that says the same."""
+        path = ".".join(filter(None, (self.path, name)))
+        inner = Setting(path, example or (None if name else self.example), self.memory)
+        kind = type(layer)
+        try:
+            module = rule_of(kind)(layer, inner)
+        except (Unconvertible, InputError) as error:
+            if isinstance(error, Unconvertible) and error.place:
+                raise
+            place = f"{path + ': ' if path else ''}{kind.__module__}.{kind.__qualname__}"
+            raise Unconvertible(str(error)).within(place) from None
+        if isinstance(module, Module):
+            self.mark(module, self.memory.modes.get(id(layer), self.memory.modes.get(0, True)))
+        return module
+
+    def mark(self, module: Module, mode: bool) -> None:
+        """Put a new module into training or evaluation mode, except for parts that are in theirs already."""
+        for part in module.listModules():
+            if id(part) not in self.memory.marked:
+                self.memory.marked.add(id(part))
+                self.memory.kept.append(part)
+                part.train = mode
+
+    def at(self, example: Example) -> Setting:
+        """The setting of an operation that gets something else."""
+        return replace(self, example=example)
+
+    @property
+    def known_rank(self) -> int | None:
+        """The number of dimensions of the first input, the batch among them; None without an example."""
+        first = self.example and self.example.once and self.example.once[0]
+        return first.dim() if isinstance(first, Tensor) else None
+
+    @property
+    def rank(self) -> int:
+        """The same; Unconvertible without an example."""
+        if self.known_rank is None:
+            raise Unconvertible("the number of dimensions of its input must be known: give an example input")
+        return self.known_rank
+
+    @property
+    def size(self) -> torch.Size:
+        """The size of the first input; Unconvertible unless the user gave an example."""
+        if self.known_rank is None or self.example is None or not self.example.is_given:
+            raise Unconvertible("the size of its input must be known: give an example input")
+        size: torch.Size = self.example.once[0].shape
+        return size
+
+    def fill(self, module: Any, **sources: Tensor | None) -> Any:
+        """Copy tensors of PyTorch to the fields of a Torch module, and return that.
+
+        A tensor that was copied before is shared instead, with its gradient.  None leaves a field alone.
+        """
+        for name, source in sources.items():
+            if source is None:
+                continue
+            fields, gradient = vars(module), gradient_name(name)
+            place = place_of(source)
+            if place in self.memory.known:
+                tensor, slope = self.memory.known[place]
+                fields[name] = tensor.view(fields[name].shape)
+                if slope is not None and gradient in fields:
+                    fields[gradient] = slope.view(fields[name].shape)
+            else:
+                fields[name].copy_(source.detach().reshape(fields[name].shape))
+                self.memory.known[place] = fields[name], fields.get(gradient)
+                self.memory.kept.append(source)
+        return module
+
+
+Rule = Callable[[Any, Setting], Any]
+
+
+@functools.singledispatch
+def counterpart(layer: Any, setting: Setting) -> Any:
+    """The Torch module that is equal to a layer of PyTorch; `counterpart.register` is for rules of your own.
+
+        @converters.counterpart.register
+        def _(layer: Swish, setting: converters.Setting) -> nn.Module:
+            return nn.Sequential().add(...)
+
+    A rule holds for the subclasses, too, unless these have a `forward` of their own.
+    """
+    raise Unconvertible(f"expected a torch.nn.Module, got {type(layer).__name__}")
+
+
+def rule_of(kind: type) -> Rule:
+    """The rule for a class: that of the class whose forward it has, else that for any module."""
+    owner = next((cls for cls in kind.__mro__ if cls in counterpart.registry), object)
+    same = getattr(owner, "forward", None) is getattr(kind, "forward", None)
+    return counterpart.dispatch(owner if same else torch.nn.Module if owner is not object else object)
+
+
+def has_rule(layer: torch.nn.Module) -> bool:
+    """Whether there is a rule for a layer, so that its forward need not be looked at."""
+    return rule_of(type(layer)) is not counterpart.dispatch(torch.nn.Module)
+
+
+# ---- modules made of others
+
+
+def chain(*modules: Any) -> Any:
+    """Modules one after the other: one alone is itself."""
+    if len(modules) == 1:
+        return modules[0]
+    network = nn.Sequential()
+    for module in modules:
+        network.add(module)
+    return network
+
+
+def joined(join: Any, *branches: Any) -> Any:
+    """What a module makes of the table of what others give for the same input."""
+    table = nn.ConcatTable()
+    for branch in branches:
+        table.add(branch)
+    return nn.Sequential().add(table).add(join)
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """Leave Torch's generator as it was: constructors draw parameters that are overwritten."""
+    state = mersenne.getRNGState()
+    try:
+        yield
+    finally:
+        mersenne.setRNGState(state)

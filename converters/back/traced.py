@@ -1,0 +1,200 @@
+"""Networks with a forward of their own: recorded by torch.fx, and written as a chain or an nn.gModule."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import fx
+
+from converters.back import operations
+from converters.back.forward import Constant, Forward, OfBatch, Value
+from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
+from converters.back.states import with_state
+from converters.text import Unconvertible
+from t7compat import nn
+
+Tensor = torch.Tensor
+
+
+# ---- recording
+
+
+class _Tracer(fx.Tracer):
+    """Records the calls of the modules inside; those that get more than tensors are looked into."""
+
+    proxy_buffer_attributes = True
+
+    def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+    def call_module(
+        self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        plain = not kwargs and all(isinstance(arg, fx.Proxy) for arg in args)
+        if plain or has_rule(m):
+            return super().call_module(m, forward, args, kwargs)
+        return forward(*args, **kwargs)
+
+
+def recorded(network: torch.nn.Module, count: int) -> fx.GraphModule:
+    """The operations of a forward with this number of inputs; the others have their default values."""
+    parameters = list(inspect.signature(network.forward).parameters.values())[count:]
+    fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
+    graph = _Tracer().trace(network, fixed or None)
+    module = fx.GraphModule(network, graph)
+    module.graph.eliminate_dead_code()
+    return module
+
+
+class _Runner(fx.Interpreter):
+    """Runs a recorded forward, and keeps what each operation gives."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+
+    def values(self, inputs: tuple[Any, ...]) -> dict[fx.Node, Any]:
+        """What each operation gives for these inputs."""
+        plain = [tuple(value) if isinstance(value, Recurrent) else value for value in inputs]
+        self.run(*copy.deepcopy(plain))  # as operations may work in place
+        return self.env
+
+
+@counterpart.register
+def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
+    """Any module without a rule."""
+    if setting.example is None:
+        raise Unconvertible("it has a forward of its own, for which an example input is needed")
+    try:
+        module = recorded(layer, len(setting.example.once))
+    except Exception as error:  # whatever a forward may do with the stand-ins for tensors
+        text = str(error).strip().split("\n")[0]
+        raise Unconvertible(
+            f"torch.fx cannot record its forward ({text}); converters.counterpart.register gives it a rule"
+        ) from error
+    runs = [_Runner(module).values(inputs) for inputs in (setting.example.once, setting.example.twice)]
+    return _converted(module, setting, layer, runs)
+
+
+# ---- converting
+
+
+def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[dict[fx.Node, Any]]) -> Any:
+    assert setting.example is not None
+    count = len(setting.example.once)
+    forward, values = Forward(setting, layer), dict[fx.Node, Any]()
+    inputs: list[Value] = []
+    for node in module.graph.nodes:
+        once: Any
+        twice: Any
+        once, twice = (run.get(node) for run in runs)
+        forward.name, forward.once, forward.twice = node.name, once, twice
+        arguments, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
+        if node.op == "output":
+            return network(inputs, arguments[0])
+        if node.op == "placeholder":
+            given = setting.example.once[len(inputs)] if len(inputs) < count else None
+            values[node] = once
+            if isinstance(once, Tensor | tuple | list):
+                values[node] = value = Value(None, (), node.name, once, twice)
+                if isinstance(given, Recurrent):
+                    values[node] = with_state(given.layer, value, once, twice)
+                inputs.append(value)
+            continue
+        if not _computes(node, arguments, named, once):
+            values[node] = _constant(once, twice)
+            continue
+        result = operations.converted(forward, node, arguments, named)
+        if isinstance(result, Value) and result.module is not None:
+            result.once, result.twice = once, twice
+        values[node] = result
+    raise Unconvertible("its forward gives nothing")
+
+
+def _constant(once: Any, twice: Any) -> Any:
+    """What does not depend on the numbers of the input."""
+    if isinstance(once, Tensor):
+        return Constant(once, twice)
+    return OfBatch(once, twice) if isinstance(once, int | float) and once != twice else once
+
+
+# Functions and methods that look at the size of a tensor only
+_MAKERS = (
+    "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty",
+)  # fmt: skip
+
+
+def _computes(node: fx.Node, arguments: Any, named: Any, once: Any) -> bool:
+    """Whether an operation depends on the numbers of the inputs, not on their sizes alone."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    has_tensors = any(isinstance(value, Tensor) for value in _flat(once))
+    return (
+        node.op != "get_attr"
+        and name not in _MAKERS
+        and has_tensors
+        and any(isinstance(value, Value) for value in _flat((arguments, *named.values())))
+    )
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _flat(part)
+    else:
+        yield value
+
+
+# ---- writing the network
+
+
+def network(inputs: list[Value], output: Any) -> Any:
+    """The values of a forward as one module: a chain if they are one, else an nn.gModule."""
+    outputs = list(output) if isinstance(output, tuple | list) else [output]
+    if not all(isinstance(value, Value) for value in outputs):
+        raise Unconvertible("its output must be a tensor, or a tuple of tensors that depend on the input")
+    order = _in_order(outputs)
+    unused = [value.name for value in inputs if value not in order]
+    if unused:
+        raise Unconvertible(f"its output does not depend on the input {unused[0]}")
+    uses = [source for value in order for source in value.sources]
+    is_chain = len(inputs) == len(outputs) == 1 and all(
+        len(value.sources) <= 1 and uses.count(value) == (value is not outputs[0]) for value in order
+    )
+    if is_chain:
+        modules = [value.module for value in order if value.module is not None]
+        return chain(*(modules or [nn.Identity()]))
+    return _graph(inputs, outputs, order)
+
+
+def _in_order(outputs: list[Value]) -> list[Value]:
+    """All values that lead to the outputs, those before that others need."""
+    order: dict[Value, None] = {}
+    pending = [(value, False) for value in reversed(outputs)]
+    while pending:
+        value, is_ready = pending.pop()
+        if value in order:
+            continue
+        if is_ready or not value.sources:
+            order[value] = None
+        else:
+            pending.append((value, True))
+            pending += [(source, False) for source in reversed(value.sources)]
+    return list(order)
+
+
+def _graph(inputs: list[Value], outputs: list[Value], order: list[Value]) -> Any:
+    nodes: dict[Value, Any] = {value: nn.Identity()() for value in inputs}
+    for value in order:
+        if value.module is not None:
+            node = value.module(_distinct([nodes[source] for source in value.sources]))
+            nodes[value] = node.annotate(name=re.sub(r"\W", "_", value.name))
+    return nn.gModule([nodes[value] for value in inputs], _distinct([nodes[value] for value in outputs]))
+
+
+def _distinct(nodes: list[Any]) -> list[Any]:
+    """The nodes; one that comes again stands behind an nn.Identity."""
+    return [nn.Identity()(node) if node in nodes[:i] else node for i, node in enumerate(nodes)]
