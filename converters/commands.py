@@ -236,8 +236,10 @@ def verify_command(
         content = {"model": str(model), "network": place, "written": str(written), "status": status}
         _as_json({**content, "verification": dataclasses.asdict(found)})
     else:
-        text = f"{place}: {found}" if place else str(found)
-        _show([Text(printable(text), style="yellow" if status else "green")], error=status > 0)
+        texts = [f"{place}: {found}" if place else str(found)]
+        texts += [str(found.gradients)] if found.is_fine and found.gradients else []
+        style = "yellow" if status else "green"
+        _show([Text(printable(text), style=style) for text in texts], error=status > 0)
     return status
 
 
