@@ -226,8 +226,10 @@ def verify_command(
         content = {"model": str(model), "network": place, "written": str(written), "status": status}
         show_json({**content, "verification": dataclasses.asdict(found)})
     else:
-        text = f"{place}: {found}" if place else str(found)
-        show([Text(printable(text), style="yellow" if status else "green")], error=status > 0)
+        texts = [f"{place}: {found}" if place else str(found)]
+        texts += [str(found.gradients)] if found.is_fine and found.gradients else []
+        style = "yellow" if status else "green"
+        show([Text(printable(text), style=style) for text in texts], error=status > 0)
     return status
 
 

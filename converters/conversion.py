@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from converters import checkpoint, emitted, interrupts, samples, values, verify
-from converters.compare import difference
 from converters.formats import Format, chosen
 from converters.job import Job, Sizes
 from converters.naming import STAGE, identifier, printable
@@ -239,14 +238,9 @@ def read(path: Path, on_upgrade: OnUpgrade | None = None) -> tuple[Any, list[str
 
 def _verify(jobs: list[Job], stage: Path) -> None:
     """Run the written networks on the samples, and note how far they are from the Torch networks."""
-    inputs = {job.name: job.sample and job.sample.input for job in jobs}
-    results = verify.in_fresh_process(stage, inputs)
+    results = verify.in_fresh_process(stage, {job.name: job.given for job in jobs})
     for job in jobs:
-        found, result = job.report.verification, results[job.name]
-        if isinstance(result, str):
-            found.outcome, found.reason = "deviates", f"the written network fails: {result}"
-        elif job.sample is not None:
-            found.judge(difference(result, job.sample.output))
+        job.prove(results[job.name])
 
 
 def _note_shared_weights(jobs: list[Job]) -> None:

@@ -124,7 +124,8 @@ class NormalizedClasses(nn.Linear):
 class Loss(nn.Sequential):
     """A loss as a layer: (prediction, target) -> a tensor of one number.
 
-    The prediction may be a tuple.  With `classes`, the target are classes, counted from 1.
+    The prediction may be a tuple.  With `classes`, the target are classes, counted from 1.  No gradient goes
+    back to the target.
     """
 
     def __init__(self, loss: nn.Module, classes: bool = False) -> None:
@@ -134,7 +135,8 @@ class Loss(nn.Sequential):
     def forward(self, input: Any) -> Tensor:
         prediction, target = input
         predictions = prediction if isinstance(prediction, tuple) else (prediction,)
-        return self[0](*predictions, target.long() - 1 if self.classes else target).reshape(1)
+        target = target.long() - 1 if self.classes else target.detach()
+        return self[0](*predictions, target).reshape(1)
 
 
 class InType(nn.Sequential):

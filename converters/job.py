@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from converters import graph_samples, verify
+from converters import gradients, graph_samples, verify
 from converters.compare import difference
 from converters.exports import single
 from converters.formats import FORMATS, Export, Format
@@ -41,6 +41,8 @@ class Job:
             self.rows["safetensors"] = FORMATS["safetensors"]
         self.export: Export | None = None
         self.sample: verify.Sample | None = None
+        self.backward: gradients.Backward | str = ""  # that of the sample, or why there is none
+        self.written: frozenset[int] = frozenset()  # as for Plan
         self.report = NetworkReport(name, where, type_name(module), _text(module), count_parameters(module))
 
     @property
@@ -127,8 +129,10 @@ class Job:
             self.sample = verify.sampled(self.module, sizes, wishes, found)
             if self.sample is None:
                 return plan
-            written = disagreeing(plan, self.sample.input)
-        return Plan(self.module, written)
+            self.written = disagreeing(plan, self.sample.input)
+            if self.check:
+                self.backward = gradients.backward(self.module, self.sample.input, self.sample.output)
+        return Plan(self.module, self.written)
 
     def _shared(self, network: Layer, owners: dict[Place, str]) -> dict[str, str]:
         """Which tensors are the same memory as others, in this network or in one that was written before."""
@@ -177,6 +181,22 @@ class Job:
         return [*lines, "", f"    from {self.name} import load", "", "    output = load()(input)"]
 
     # ---- the proof
+
+    @property
+    def given(self) -> tuple[Any, Any]:
+        """The input for the written network, and the gradient of its output; None where there is none."""
+        slope = None if isinstance(self.backward, str) else self.backward.gradient
+        return self.sample and self.sample.input, slope
+
+    def prove(self, result: Mapping[str, Any]) -> None:
+        """Compare what the written network gave with the Torch network."""
+        found, output = self.report.verification, result["output"]
+        if isinstance(output, str):
+            found.outcome, found.reason = "deviates", f"the written network fails: {output}"
+        elif self.sample is not None:
+            found.judge(difference(output, self.sample.output))
+            slopes = result.get("gradients")
+            found.judge_gradients(gradients.compared(self.module, self.written, self.backward, slopes))
 
     def prove_exports(self, stage: Path) -> None:
         """Compare what the other files give with the output of the Torch network."""

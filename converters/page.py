@@ -18,7 +18,7 @@ from converters.checkpoint import is_network, networks, text_of
 from converters.drawing import drawing
 from converters.flow import flow
 from converters.markup import Markup, element
-from converters.report import NetworkReport, Report
+from converters.report import Gradients, NetworkReport, Report, Verification
 from converters.tree import Row
 from t7compat.nested import entries, type_name
 
@@ -109,17 +109,25 @@ def _proof(proof: Report | str) -> list[Markup]:
 
 def _proof_rows(network: NetworkReport) -> Iterator[tuple[str, ...]]:
     found, replay = network.verification, network.replay
-    words = {"verified": ("good", "✓ equal"), "deviates": ("bad", "✗ deviates")}
-    style, word = words.get(found.outcome, ("warn", "not verified"))
     name = network.path or network.typename
-    result = element("span", {"class": style, "title": found.reason}, word)
-    figures = (_figure(found.largest), _figure(found.allowed))
-    yield name, "written PyTorch against Torch", found.input and f"random {found.input}", *figures, result
+    input = found.input and f"random {found.input}"
+    yield name, "written PyTorch against Torch", input, *_compared(found, "not verified")
+    if found.gradients:
+        slopes = found.gradients
+        yield name, "gradients", f"{slopes.compared} tensors", *_compared(slopes, "not compared")
     if replay.compared:
         good = not replay.deviating
         text = "✓ equal" if good else f"{len(replay.deviating)} deviate"
         result = element("span", {"class": "good" if good else "warn" if replay.updated else "bad"}, text)
         yield name, "layers against Torch7", str(replay), _figure(replay.largest), "", result
+
+
+def _compared(found: Verification | Gradients, otherwise: str) -> tuple[str, str, str]:
+    """The largest difference, what is allowed, and the outcome."""
+    words = {"verified": ("good", "✓ equal"), "deviates": ("bad", "✗ deviates")}
+    style, word = words.get(found.outcome, ("warn", otherwise))
+    result = element("span", {"class": style, "title": found.reason}, word)
+    return _figure(found.largest), _figure(found.allowed), result
 
 
 def _figure(number: float | None) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from converters import checkpoint, graph_samples, samples, verify
+from converters import checkpoint, gradients, graph_samples, samples, verify
 from converters.compare import difference
 from converters.conversion import file_names, read
 from converters.naming import identifier, printable
-from converters.native import FAILURES, Plan
+from converters.native import FAILURES, Plan, disagreeing
 from converters.report import Verification
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
@@ -42,17 +41,21 @@ def recheck(
     sample = _sample(found[where], sizes, result)
     if sample is None:
         return where, result
+    module = found[where]
+    with verify.preserved(module):
+        lifted = disagreeing(Plan(module), sample.input)
+        backward = gradients.backward(module, sample.input, sample.output)
     with tempfile.TemporaryDirectory(prefix="t7convert-") as folder:
         for file in (written, written.with_suffix(".safetensors")):
             Path(folder, file.name).symlink_to(file.absolute())
-        output = verify.in_fresh_process(Path(folder), {written.stem: sample.input})[written.stem]
-    if isinstance(output, str):
-        result.outcome, result.reason = "deviates", f"the written network fails: {output}"
+        slope = None if isinstance(backward, str) else backward.gradient
+        given = {written.stem: (sample.input, slope)}
+        answer = verify.in_fresh_process(Path(folder), given)[written.stem]
+    if isinstance(answer["output"], str):
+        result.outcome, result.reason = "deviates", f"the written network fails: {answer['output']}"
         return where, result
-    apart = difference(output, sample.output)
-    result.outcome, result.reason = "verified" if apart.within else "deviates", apart.problem
-    if math.isfinite(apart.largest):
-        result.largest, result.allowed = apart.largest, apart.allowed
+    result.judge(difference(answer["output"], sample.output))
+    result.judge_gradients(gradients.compared(module, lifted, backward, answer.get("gradients")))
     return where, result
 
 

@@ -4,12 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from converters.compare import Difference
 from converters.native import Problem
 from converters.replay import Replay
+
+
+@dataclass
+class Gradients:
+    """The gradients of the input and of all parameters, old against new, or why they were not compared.
+
+    `largest` and `allowed` are those of the tensor that is farthest from what is allowed, which is `at`.
+    """
+
+    outcome: Literal["verified", "deviates", "skipped"] = "skipped"
+    reason: str = "there are none"
+    compared: int = 0  # tensors
+    at: str = ""
+    largest: float | None = None
+    allowed: float | None = None
+    without: list[str] = field(default_factory=list)  # the classes whose penalties were left out
+
+    def judge(self, apart: Mapping[str, Difference]) -> None:
+        """Set the outcome by how far the gradients of all tensors, by name, are apart."""
+        self.compared = len(apart)
+        if not apart:
+            return
+        self.at, worst = max(apart.items(), key=lambda item: item[1].excess)
+        self.outcome, self.reason = "verified" if worst.within else "deviates", worst.problem
+        if math.isfinite(worst.largest):
+            self.largest, self.allowed = worst.largest, worst.allowed
+
+    def __str__(self) -> str:
+        if self.outcome == "skipped":
+            return f"gradients not compared: {self.reason}"
+        at = f" at {self.at}" if self.outcome == "deviates" and self.at else ""
+        left_out = f" (without the penalty of {', '.join(self.without)})" if self.without else ""
+        return f"gradients: {self.reason or _figures(self)}{at}{left_out}"
 
 
 @dataclass
@@ -22,6 +56,7 @@ class Verification:
     output: str = ""
     largest: float | None = None
     allowed: float | None = None
+    gradients: Gradients | None = None  # if these are compared, too
 
     @property
     def is_fine(self) -> bool:
@@ -39,18 +74,26 @@ class Verification:
         if self.outcome == "unverified" and not self.reason:
             self.outcome, self.reason = "skipped", f"this is a dry run; the input would be {self.input}"
 
+    def judge_gradients(self, found: Gradients) -> None:
+        """Note how far the gradients are apart, which may be too far."""
+        self.gradients = found
+        if found.outcome == "deviates":
+            self.outcome, self.reason = "deviates", str(found)
+
     def __str__(self) -> str:
         if self.outcome in ("unverified", "skipped"):
             return f"not verified: {self.reason}"
-        figures = (
-            ""
-            if self.largest is None
-            else f"largest difference {self.largest:.2g}, allowed {self.allowed:.1g}"
-        )
+        figures = _figures(self)
         what = f"on random input {self.input}"
         if self.outcome == "verified":
             return f"verified against the Torch network {what}: {figures}"
         return f"DEVIATES from the Torch network {what}: {self.reason or figures}"
+
+
+def _figures(found: Verification | Gradients) -> str:
+    if found.largest is None:
+        return "a difference that is not finite" if found.outcome == "deviates" else ""
+    return f"largest difference {found.largest:.2g}, allowed {found.allowed:.1g}"
 
 
 @dataclass
@@ -90,6 +133,7 @@ class NetworkReport:
         """What was proven, in words."""
         found = self.verification
         lines = [str(found)] if found.outcome == "verified" or (found.is_fine and found.reason) else []
+        lines += [str(found.gradients)] if found.is_fine and found.gradients else []
         if self.replay.compared and not self.replay.deviating:
             lines.append(f"replayed {self.replay}: largest difference {self.replay.largest:.2g}")
         lines += [f"not replayed: {count} that {reason}" for reason, count in self.replay.skipped.items()]

@@ -6,15 +6,16 @@ words.
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from converters.blocks import Blocks
+from converters.calls import Call, arguments_of
 from converters.graphs import Graph
 from converters.naming import Names, camel, documented, word
 from converters.native import Layer
-from converters.text import IMPORTS, bracketed, definition_of, in_order, indented, is_torch, literal
+from converters.text import IMPORTS, definition_of, in_order, indented, is_torch
 
 
 def source(name: str, about: list[str], network: Layer) -> str:
@@ -38,16 +39,23 @@ def source(name: str, about: list[str], network: Layer) -> str:
         blocks.append(definition.text.replace(f"class {definition.name}(", f"class {free}(", 1))
     classes = {kind: names[definition_of(kind)] for kind in written}
     known: dict[str, str] = {}  # classes by what is in them
+    written_classes: dict[str, _Class] = {}
     for layer in graphs:
         if layer is not network:
-            body = _Class(layer, classes).body()
-            if body not in known:
+            one = _Class(layer, classes)
+            if (body := one.body()) not in known:
                 known[body] = names.add(layer, camel(word(str(layer.origin.name or "")) or "graph"))
-                blocks.append(f"class {known[body]}{body}")
+                written_classes[known[body]] = one
             classes[layer.make.func] = known[body]
     class_name = names.add(network, camel(name))
     ties = list(network.shared())
-    blocks.append(f"class {class_name}{_Class(network, classes).body(ties)}")
+    written_classes[class_name] = _Class(network, classes, ties)
+    repeated = Blocks([call for one in written_classes.values() for call in one.calls], names)
+    rest = iter(repeated.calls)
+    for one in written_classes.values():
+        one.calls = [next(rest) for _ in one.calls]
+    blocks += repeated.text()
+    blocks += (f"class {title}{one.body()}" for title, one in written_classes.items())
     blocks.append(_load(class_name, bool(ties)))
     return "\n\n\n".join(blocks) + "\n"
 
@@ -55,34 +63,39 @@ def source(name: str, about: list[str], network: Layer) -> str:
 class _Class:
     """The text of the class of a network, or of a graph in it.
 
-    `classes` has the names of the other classes that are not torch.nn's, by class or graph.
+    `classes` has the names of the other classes that are not torch.nn's, by class or graph; `ties` are the
+    tensors that are the same as others.  `calls` make the layers, the last one the network if it is no graph.
     """
 
-    def __init__(self, layer: Layer, classes: dict[Any, str]) -> None:
-        self.layer, self.classes = layer, classes
-        self.inside = list(distinct(layer, self._children))[:-1]
-        counts = Counter(child for one in (*self.inside, layer) for child in self._children(one))
-        several = [one for one in self.inside if counts[one] > 1]
+    def __init__(
+        self, layer: Layer, classes: dict[Any, str], ties: list[tuple[str, str]] | None = None
+    ) -> None:
+        self.layer, self.classes, self.ties = layer, classes, ties
+        inside = list(distinct(layer, self._children))[:-1]
+        counts = Counter(child for one in (*inside, layer) for child in self._children(one))
+        several = [one for one in inside if counts[one] > 1]
         self.variables = {one: f"shared{i}" for i, one in enumerate(several, 1)}
         if isinstance(layer, Graph):
             self.variables |= {child: f"self.{name}" for name, child in layer.members()}
+        made = [one for one in inside if one in self.variables]
+        self.assigned = [self.variables[one] for one in made]
+        self.calls = [self._call(one) for one in made + [layer] * (not isinstance(layer, Graph))]
 
-    def body(self, ties: list[tuple[str, str]] | None = None) -> str:
-        """What follows the name of the class; `ties` are the tensors that are the same as others."""
-        assigned = [
-            f"{self.variables[one]} = {self._call(one, 8 + len(self.variables[one]) + 3)}"
-            for one in self.inside
-            if one in self.variables
+    def body(self) -> str:
+        """What follows the name of the class."""
+        lines = [
+            f"{name} = {call.text(8 + len(name) + 3)}"
+            for name, call in zip(self.assigned, self.calls, strict=False)
         ]
         is_graph = isinstance(self.layer, Graph)
         if is_graph:
-            lines = [*["super().__init__()"] * bool(assigned), *assigned]
+            lines = [*["super().__init__()"] * bool(lines), *lines]
         else:
-            lines = [*assigned, self._call(self.layer, 8, "super().__init__")]
-        lines += ["self.tie()"] * bool(ties)
+            lines.append(self.calls[-1].text(8, "super().__init__"))
+        lines += ["self.tie()"] * bool(self.ties)
         methods = ["\n".join(["def __init__(self):", *map(indented, lines)])] if lines else []
-        if ties:
-            same = [f"{_attribute(one)} = {_attribute(first)}" for one, first in ties]
+        if self.ties:
+            same = [f"{_attribute(one)} = {_attribute(first)}" for one, first in self.ties]
             about = '"""Let layers share what they share in Torch; loading gives each its own."""'
             methods.append("\n".join(["def tie(self):", *map(indented, [about, *same])]))
         if isinstance(self.layer, Graph):
@@ -94,13 +107,15 @@ class _Class:
         """The layers inside a layer that are made in this class."""
         return () if isinstance(layer, Graph) and layer is not self.layer else layer.children
 
-    def _call(self, layer: Layer, indent: int, function: str = "") -> str:
-        """The call that makes a layer: in one line if that is short and has at most one layer inside."""
+    def _call(self, layer: Layer) -> Call:
+        """The call that makes a layer."""
         kind = layer.make.func
-        function = function or (f"nn.{kind.__name__}" if is_torch(kind) else self.classes[kind])
-        children = self._children(layer)
-        parts = [self.variables.get(child) or self._call(child, indent + 4) for child in children]
-        return bracketed(f"{function}(", parts + _arguments(layer), ")", indent, len(children) > 1)
+        function = f"nn.{kind.__name__}" if is_torch(kind) else self.classes[kind]
+        children = [
+            Call(self.variables[child], is_name=True) if child in self.variables else self._call(child)
+            for child in self._children(layer)
+        ]
+        return Call(function, tuple(children), tuple(arguments_of(layer.make)))
 
 
 def distinct(network: Layer, children: Callable[[Layer], Iterable[Layer]] | None = None) -> Iterator[Layer]:
@@ -115,16 +130,6 @@ def distinct(network: Layer, children: Callable[[Layer], Iterable[Layer]] | None
             yield layer
 
     return visit(network)
-
-
-def _arguments(layer: Layer) -> list[str]:
-    """The arguments as text; named ones are left out where they are the default of a torch.nn class."""
-    make = layer.make
-    defaults = inspect.signature(make.func).parameters if is_torch(make.func) else {}
-    named = {
-        name: v for name, v in make.keywords.items() if name not in defaults or defaults[name].default != v
-    }
-    return [*map(literal, make.args), *(f"{name}={literal(value)}" for name, value in named.items())]
 
 
 def _attribute(name: str) -> str:

@@ -28,7 +28,7 @@ def _mask_zero(module: MaskZero, plan: Plan, path: str) -> Layer:
 
 @layer_of.register
 def _lookup(module: LookupTableMaskZero, plan: Plan, path: str) -> Layer:
-    module.weight[:1] = 0  # as each forward does
+    module.weight.data[:1] = 0  # as each forward does
     return layer_of.dispatch(Module)(module, plan, path)
 
 

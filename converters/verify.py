@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from converters import interpreter
+from converters import child, interpreter
 from converters.compare import difference
 from converters.native import FAILURES
 from converters.report import Verification
@@ -24,25 +24,6 @@ from t7compat.table import Table, leaves, to_tuples
 from t7compat.tensortypes import parse
 
 PATIENCE = 20  # seconds of looking for an input that a network takes
-# The child has neither this package nor the other one, whatever is installed
-_CHILD = """
-import importlib.util, sys
-sys.modules["t7compat"] = sys.modules["converters"] = None
-import torch
-folder, *names = sys.argv[1:]
-results = {}
-for name in names:
-    try:
-        spec = importlib.util.spec_from_file_location(name, f"{folder}/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        with torch.no_grad():
-            network, input = module.load(), torch.load(f"{folder}/{name}.input")
-            results[name] = None if input is None else network(input)
-    except Exception as error:
-        results[name] = f"{type(error).__name__}: {error}"
-torch.save(results, f"{folder}/results")
-"""
 
 
 def sample(
@@ -136,18 +117,18 @@ def _number_type(module: Module) -> torch.dtype:
     return (numbers or [parse(vars(module).get("_type", "torch.DoubleTensor")).dtype])[0]
 
 
-def in_fresh_process(folder: Path, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the written networks in a folder give for their inputs, by name; a text tells of a failure.
+def in_fresh_process(folder: Path, given: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, Any]]:
+    """What the written networks in a folder give, by name: what child.py makes of an input and a gradient.
 
-    Where the input is None, the network is loaded only, and gives None.
+    A text in the place of a result tells of a failure.  Where the input is None the network is loaded only.
     """
-    if not inputs:
+    if not given:
         return {}
-    for name, input in inputs.items():
-        torch.save(input, folder / f"{name}.input")
-    done = interpreter.run(_CHILD, str(folder), *inputs)
+    for name, pair in given.items():
+        torch.save(pair, folder / f"{name}.input")
+    done = interpreter.run(Path(child.__file__).read_text("utf-8"), str(folder), *given)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        return dict.fromkeys(inputs, f"the fresh interpreter failed: {last}")
-    results: dict[str, Any] = torch.load(folder / "results")
+        return {name: {"output": f"the fresh interpreter failed: {last}"} for name in given}
+    results: dict[str, dict[str, Any]] = torch.load(folder / "results")
     return results

@@ -117,3 +117,23 @@ UNCONVERTIBLE: dict[str, str] = {
     "nn.ReinforceCategorical": "it draws in evaluation, too",
     "nn.ReinforceNormal": "it draws in evaluation, too",
 }
+
+# Classes with which the gradients of a network have nothing to be compared with
+_IN_TRAINING_ONLY = "Torch7 refuses a backward in evaluation"
+_REWARDED = "Torch7 goes back with a reward, not with a gradient"
+NO_BACKWARD: dict[str, str] = {
+    "nn.ArgMax": "its output are indices",
+    "nn.MapTable": "not sharing its parameters, it has those of each place from the first forward on",
+    "nn.OneHot": _INDICES,
+    "nn.PCAColorTransform": _IN_TRAINING_ONLY,
+    "nn.ReinforceBernoulli": _REWARDED,
+    "nn.ReinforceCategorical": _REWARDED,
+    "nn.ReinforceGamma": _REWARDED,
+    "nn.ReinforceNormal": _REWARDED,
+    "nn.SimpleColorTransform": _IN_TRAINING_ONLY,
+    "nn.SpatialDropout": _IN_TRAINING_ONLY,
+    "nn.SpatialRegionDropout": _IN_TRAINING_ONLY,
+    "nn.TotalDropout": _IN_TRAINING_ONLY,
+    "nn.VolumetricDropout": _IN_TRAINING_ONLY,
+    "nn.WhiteNoise": _IN_TRAINING_ONLY,
+}

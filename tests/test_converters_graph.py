@@ -230,5 +230,5 @@ def test_whole_models(case: Case, tmp_path: Path) -> None:
         report = converters.convert(path, tmp_path)
         assert (report.status, report.warnings) == (0, [])
     data = case.load()
-    found = verify.in_fresh_process(tmp_path, {case.stem: to_tuples(lambda x: x, data.input)})
-    same(Table.from_python(found[case.stem]), data.evaluate_output)
+    found = verify.in_fresh_process(tmp_path, {case.stem: (to_tuples(lambda x: x, data.input), None)})
+    same(Table.from_python(found[case.stem]["output"]), data.evaluate_output)

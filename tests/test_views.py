@@ -164,7 +164,7 @@ def test_page(page: Path) -> None:
 def test_page_with_its_proof(tmp_path: Path) -> None:
     t7convert("inspect", MODELS / "attention_graph.full.t7", "--html", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text("utf-8")
-    assert text.count("✓ equal") == 2  # against the Torch network, and against what Torch7 stored
+    assert text.count("✓ equal") == 3  # outputs, gradients, and what Torch7 stored
     assert text.count('class="bars"') == 4
 
 
