@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from converters.compare import difference
+from converters.onnx_forms import expressible
 from t7compat.errors import T7Error
 from t7compat.table import leaves, to_tuples
 
@@ -64,8 +65,9 @@ def write_onnx(path: Path, recorded: Recorded) -> None:
     inputs = _numbered("input", len(signature.user_inputs))
     outputs = _numbered("output", len(signature.user_outputs))
     with _quiet():
+        program = expressible(recorded.program)
         graph = torch.onnx.export(
-            recorded.program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
+            program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
         )
         assert graph is not None
         weights = sum(tensor.nbytes for tensor in recorded.program.state_dict.values())
