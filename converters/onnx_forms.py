@@ -58,8 +58,8 @@ def _adaptive_max_pooling(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tenso
     """The largest of each window, and where it is in its plane."""
     height, width = x.shape[-2:]
     values, places = [], []
-    for top, bottom in _windows(height, size[0]):
-        for left, right in _windows(width, size[1]):
+    for top, bottom in _ends(height, size[0]):
+        for left, right in _ends(width, size[1]):
             value, index = x[..., top:bottom, left:right].flatten(-2).max(-1)
             across = right - left
             values.append(value)
@@ -68,9 +68,33 @@ def _adaptive_max_pooling(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tenso
     return torch.stack(values, -1).reshape(shape), torch.stack(places, -1).reshape(shape)
 
 
-def _windows(length: int, count: int) -> list[tuple[int, int]]:
+def _ends(length: int, count: int) -> list[tuple[int, int]]:
     """Where the windows of adaptive pooling begin and end."""
     return [(i * length // count, ((i + 1) * length + count - 1) // count) for i in range(count)]
+
+
+def _repeated(x: Tensor, counts: Tensor, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each row as often as its count says; the exporter takes no `output_size`."""
+    if output_size is None or (dim is None and x.dim() != 1):
+        return NotImplemented
+    places = torch.arange(output_size, device=counts.device)
+    return x.index_select(dim or 0, (places.unsqueeze(1) >= counts.cumsum(0)).sum(1))
+
+
+def _argsort(x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False) -> Tensor:
+    """Of two equal numbers ONNX takes the first one first."""
+    return torch.topk(x, x.shape[dim], dim, descending).indices
+
+
+def _selected(x: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask is true."""
+    x, mask = torch.broadcast_tensors(x, mask)  # type: ignore[no-untyped-call]
+    return x.flatten().index_select(0, mask.flatten().nonzero().squeeze(1))
+
+
+def _windows(x: Tensor, *options: Any) -> Tensor:
+    """The exporter knows windows of batches only."""
+    return aten.im2col(x.unsqueeze(0), *options).squeeze(0) if x.dim() == 3 else NotImplemented
 
 
 def _lstm(input: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], *options: Any) -> Any:
@@ -92,6 +116,10 @@ FORMS: dict[Any, Form] = {
     aten.avg_pool2d.default: _average_pooling,
     aten.avg_pool3d.default: _average_pooling,
     aten.adaptive_max_pool2d.default: _adaptive_max_pooling,
+    aten.repeat_interleave.self_Tensor: _repeated,
+    aten.argsort.stable: _argsort,
+    aten.masked_select.default: _selected,
+    aten.im2col.default: _windows,
     aten.lstm.input: _lstm,
 }
 
