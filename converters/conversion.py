@@ -62,9 +62,10 @@ def convert(
     with _stage(folder) as stage:
         own += _write_networks(root, stem, jobs, stage, sizes, progress)
         if not found:
-            notes += _write_values(root, stem, rows, stage)
+            notes += _write_values(root, stem, rows, stage, progress)
         for name, row in rows.items():
             if row.whole:
+                progress(f"writing {stem}{row.suffix}")
                 row.whole(stage / f"{stem}{row.suffix}", root)
                 _prove_resaved(name, stage / f"{stem}{row.suffix}", jobs)
         written = [*(name for job in jobs for name in job.report.files), *own]
@@ -97,7 +98,7 @@ def _write_networks(
     owners: dict[Place, str] = {}
     for job in jobs:
         progress(f"converting {job.where or job.file}")
-        job.convert(stage, sizes, owners)
+        job.convert(stage, sizes, owners, progress)
     progress("comparing old and new")
     _verify([job for job in jobs if job.network is not None and job.check], stage)
     for job in jobs:
@@ -111,12 +112,15 @@ def _write_networks(
     return [name for name in others if (stage / name).exists()]
 
 
-def _write_values(root: Any, stem: str, rows: Mapping[str, Format], stage: Path) -> list[str]:
+def _write_values(
+    root: Any, stem: str, rows: Mapping[str, Format], stage: Path, progress: Callable[[str], Any]
+) -> list[str]:
     """Write the values of a file without networks, and tell what is not among them."""
     written = [row for row in rows.values() if row.data]
     found, notes = values.flat(root) if written else ({}, [])
     for row in written:
         assert row.data is not None
+        progress(f"writing {stem}{row.suffix}")
         row.data(stage / f"{stem}{row.suffix}", found)
     return notes
 

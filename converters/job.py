@@ -57,8 +57,10 @@ class Job:
 
     # ---- writing
 
-    def convert(self, stage: Path, sizes: Sizes | None, owners: dict[Place, str]) -> None:
-        """Plan the network, find an input for it, and write its files.
+    def convert(
+        self, stage: Path, sizes: Sizes | None, owners: dict[Place, str], progress: Callable[[str], Any]
+    ) -> None:
+        """Plan the network, find an input for it, and write its files, each of which `progress` is told.
 
         `owners` has the tensors that were written already, with their places.
         """
@@ -80,6 +82,7 @@ class Job:
         self.export.metadata = self._shared(network, owners)
         self.export.about = self._about()
         for name in dict.fromkeys((*self.rows, *(_PROVEN if self.check else ()))):
+            progress(f"writing {self._file(FORMATS[name])}")
             self._write(name, stage)
 
     def _write(self, name: str, stage: Path) -> None:
