@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from converters import emitted, emitted_contrib
-from converters.native import Layer, Plan, below, layer_of
-from converters.recurrent import each_step
+from converters.native import Layer, Plan, below, layer_of, native_form
 from converters.samples import Entry, Shape, wanted
 from t7compat.contrib.torch_rnn import LSTM, LanguageModel, Recurrence, VanillaRNN
 from t7compat.nn.normalization import BatchNormalization
@@ -27,9 +26,12 @@ def _language_model(module: LanguageModel, plan: Plan, path: str) -> Layer:
     for i, child in enumerate(module.net.modules, 1):
         if id(child) not in views:
             where = below(net, i)
-            layer = plan.layer(child, where)
-            of_rows = isinstance(child, BatchNormalization)
-            layers.append(each_step((layer,), None, where) if of_rows else layer)
+            make = native_form(child) if isinstance(child, BatchNormalization) else None
+            if make is None:
+                layers.append(plan.layer(child, where))
+            else:
+                of_rows = functools.partial(emitted_contrib.NormOfRows, *make.args, **make.keywords)
+                layers.append(Layer(of_rows, child, where, state=child.native_state()))
     return Layer(functools.partial(torch.nn.Sequential), module, path, tuple(layers))
 
 

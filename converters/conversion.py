@@ -81,9 +81,10 @@ class _Conversion:
         with _stage(self.folder) as stage:
             self._write_networks(stage, sizes, progress)
             if not self.jobs:
-                self._write_values(stage)
+                self._write_values(stage, progress)
             for name, row in self.rows.items():
                 if row.whole:
+                    progress(f"writing {self._file(row)}")
                     row.whole(stage / self._file(row), self.root)
                     self._prove_resaved(name, stage / self._file(row))
             written = self._all_files()
@@ -151,7 +152,7 @@ class _Conversion:
         for job in self.jobs:
             progress(f"converting {job.where or job.file}")
             job.convert(sizes, owners)
-            job.write(stage)
+            job.write(stage, progress)
         progress("comparing old and new")
         _verify([job for job in self.jobs if job.network is not None and job.check], stage)
         for job in self.jobs:
@@ -174,12 +175,13 @@ class _Conversion:
 
     # ---- everything else
 
-    def _write_values(self, stage: Path) -> None:
+    def _write_values(self, stage: Path, progress: Callable[[str], Any]) -> None:
         """Write the values of a file without networks, and note what is not among them."""
         written = [row for row in self.rows.values() if row.data]
         found, notes = values.flat(self.root) if written else ({}, [])
         for row in written:
             assert row.data is not None
+            progress(f"writing {self._file(row)}")
             row.data(stage / self._file(row), found)
         self.notes += notes
 

@@ -17,3 +17,10 @@ class StartedRNN(nn.RNN):
             return super().forward(input)[0]
         output, x = input
         return super().forward(x, output[None])[0]
+
+
+class NormOfRows(nn.BatchNorm1d):
+    """Batch normalization of the last dimension: those before it are the batch."""
+
+    def forward(self, input: Any) -> Any:
+        return super().forward(input.flatten(0, -2)).view_as(input)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from converters.compare import difference
+from converters.onnx_forms import expressible
 from t7compat.errors import T7Error
 from t7compat.table import leaves, to_tuples
 
+T = TypeVar("T")
 Free = list[tuple[bool, ...]]  # for each tensor of the input: which of its sizes are free
 Run = Callable[[Any], Any]
-_ALL = 9  # dimensions: more than any input has
+_ALL = tuple(range(9))  # the directions in which a tensor has a size
 _EXTERNAL = 2**31 - 2**26  # bytes of weights: an .onnx file cannot hold more, they go to a file beside it
 
 
@@ -34,8 +37,22 @@ class Recorded:
     """
 
     def __init__(self, network: torch.nn.Module, input: Any, run: Run) -> None:
+        self._network, self._input = network, input
         self.program = _program(network, input, run)
-        self.free = _free(self.program)
+
+    @property
+    def free(self) -> Free:
+        return _free(self.program)
+
+    def written(self, write: Callable[[Any], T]) -> T:
+        """What `write` makes of the program, of which all sizes are fixed if it cannot take free ones."""
+        try:
+            return write(self.program)
+        except Exception:  # of an exporter
+            if not any(map(any, self.free)):
+                raise
+            self.program = _recorded(self._network, self._input, ())
+            return write(self.program)
 
     def sizes(self, input: Any) -> str:
         """The sizes that the program takes, as in `*x3x*x*`; nothing if all are fixed."""
@@ -49,7 +66,7 @@ class Recorded:
 def write_program(path: Path, recorded: Recorded) -> None:
     """Write a file for torch.export.load."""
     with _quiet():
-        torch.export.save(recorded.program, path)
+        recorded.written(lambda program: torch.export.save(program, path))
 
 
 def run_program(path: Path, input: Any) -> Any:
@@ -60,16 +77,19 @@ def run_program(path: Path, input: Any) -> Any:
 
 def write_onnx(path: Path, recorded: Recorded) -> None:
     """Write an ONNX graph with inputs `input` (or input1, input2, ...) and outputs named likewise."""
-    signature = recorded.program.graph_signature
-    inputs = _numbered("input", len(signature.user_inputs))
-    outputs = _numbered("output", len(signature.user_outputs))
     with _quiet():
-        graph = torch.onnx.export(
-            recorded.program, input_names=inputs, output_names=outputs, dynamo=True, verbose=False
-        )
-        assert graph is not None
+        graph = recorded.written(_graph)
         weights = sum(tensor.nbytes for tensor in recorded.program.state_dict.values())
         graph.save(path, external_data=weights > _EXTERNAL)
+
+
+def _graph(program: Any) -> Any:
+    signature = program.graph_signature
+    inputs = _numbered("input", len(signature.user_inputs))
+    outputs = _numbered("output", len(signature.user_outputs))
+    return torch.onnx.export(
+        expressible(program), input_names=inputs, output_names=outputs, dynamo=True, verbose=False
+    )
 
 
 def run_onnx(path: Path, input: Any) -> Any:
@@ -117,27 +137,37 @@ def _numbered(name: str, count: int) -> list[str]:
 
 
 def _program(network: torch.nn.Module, input: Any, run: Run) -> Any:
-    """The program with as many free sizes as are right, but rather a free batch than others."""
-    found = []
-    for dimensions in (_ALL, 1):
+    """The program with as many free sizes as are right, but rather a free batch than others.
+
+    A size of 1 would be fixed, and one that others depend on makes a run with all of them free fail.
+    """
+    inputs, found = [input], []
+    if any(x.shape[:1] == (1,) for x in leaves(input)):
+        inputs.append(_doubled(input, [(x.shape[:1] == (1,),) for x in leaves(input)]))
+    for sample, axes in itertools.product(inputs, (_ALL, _ALL[:1], _ALL[1:2])):
         with contextlib.suppress(Exception):  # of an exporter
-            program = _recorded(network, input, dimensions)
-            if _is_right(program, input, run):
+            program = _recorded(network, sample, axes)
+            if _is_right(program, input, sample, run):
                 if all(free[:1] == (True,) for free in _free(program)):
                     return program
                 found.append(program)
-    return found[0] if found else _recorded(network, input, 0)
+    return found[0] if found else _recorded(network, input, ())
 
 
-def _is_right(program: Any, input: Any, run: Run) -> bool:
-    """Whether sizes are free, and the program gives what the Torch network gives for others of them."""
+def _is_right(program: Any, input: Any, sample: Any, run: Run) -> bool:
+    """Whether sizes are free, and the program gives what the Torch network gives for others of them.
+
+    It does so for `input` and, with these sizes doubled, for the sample with which it was recorded.
+    """
     free = _free(program)
     if not any(map(any, free)):
         return False
-    other = _doubled(input, free)
-    with _quiet(), torch.no_grad():
-        got, want = program.module()(other), run(other)
-    return difference(tuple(leaves(got)), tuple(leaves(want))).within
+    for given in (_doubled(sample, free), input):
+        with _quiet(), torch.no_grad():
+            got, want = program.module()(given), run(given)
+        if not difference(tuple(leaves(got)), tuple(leaves(want))).within:
+            return False
+    return True
 
 
 def _doubled(input: Any, free: Free) -> Any:
@@ -153,12 +183,12 @@ def _doubled(input: Any, free: Free) -> Any:
     return to_tuples(lambda x: next(found), input)
 
 
-def _recorded(network: torch.nn.Module, input: Any, dimensions: int) -> Any:
-    """The program for an input; the first sizes of each tensor, that many of them, may be others."""
+def _recorded(network: torch.nn.Module, input: Any, axes: Sequence[int]) -> Any:
+    """The program for an input; the sizes of each tensor in these directions may be others."""
     automatic = getattr(torch.export.Dim, "AUTO", None)
     if automatic is None:
         raise T7Error("exported programs need PyTorch 2.6 or later")
-    sizes = to_tuples(lambda x: dict.fromkeys(range(min(x.dim(), dimensions)), automatic), input)
+    sizes = to_tuples(lambda x: {axis: automatic for axis in axes if axis < x.dim()}, input)
     with _quiet(), torch.no_grad():
         return torch.export.export(network, (input,), dynamic_shapes=(sizes,))
 

@@ -79,7 +79,9 @@ def _state_dict(path: Path, export: Export) -> None:
 
 
 def _safetensors(path: Path, export: Export) -> None:
-    write_safetensors(path, export.network.tensors(), export.metadata)
+    repeated = export.network.repeated()
+    tensors = {name: tensor for name, tensor in export.network.tensors().items() if name not in repeated}
+    write_safetensors(path, tensors, {**export.metadata, **repeated})
 
 
 def _npz(path: Path, export: Export) -> None:

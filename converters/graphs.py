@@ -19,7 +19,8 @@ from t7compat.nested import type_name
 from t7compat.nn.shapes import zero_based
 from t7compat.nngraph import gModule
 
-_ATTRIBUTES = set(dir(torch.nn.Module())) | {"tie"}  # names that a layer in a module cannot have
+# Names that a layer in a module cannot have, nor in what torch.export makes of one
+_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie"}
 
 
 def as_network(layer: Layer) -> Layer:

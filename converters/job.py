@@ -82,10 +82,14 @@ class Job:
         self.export.metadata = self._shared(network, owners)
         self.export.about = self._about()
 
-    def write(self, stage: Path | None) -> None:
-        """Write the files of the network; without a folder for them only tell which these are."""
+    def write(self, stage: Path | None, progress: Callable[[str], Any] = lambda what: None) -> None:
+        """Write the files of the network, each of which `progress` is told.
+
+        Without a folder for them only tell which these are.
+        """
         if self.export is not None:
             for name in dict.fromkeys((*self.rows, *(_PROVEN if self.check and stage else ()))):
+                progress(f"writing {self._file(FORMATS[name])}")
                 self._write(name, self.export, stage)
 
     def _write(self, name: str, export: Export, stage: Path | None) -> None:

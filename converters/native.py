@@ -72,19 +72,26 @@ class Layer:
         """The state dict: all tensors under their torch.nn names."""
         return {prefix + name: tensor for prefix, one in self.walk() for name, tensor in one.state.items()}
 
+    def repeated(self) -> dict[str, str]:
+        """The tensors that are the same memory as an earlier one: their names, each with that one's."""
+        return {name: first for name, first, _ in self._repeated()}
+
     def shared(self) -> Iterator[tuple[str, str]]:
-        """The tensors that are the same memory as an earlier one: their names, each with that one's.
+        """Those of them that are not the same by themselves.
 
         A layer that occurs several times is one object within a class, but each class makes its own.
         """
+        return ((name, first) for name, first, is_same_object in self._repeated() if not is_same_object)
+
+    def _repeated(self) -> Iterator[tuple[str, str, bool]]:
         first: dict[Any, tuple[Any, str]] = {}
         for prefix, layer, around in self._walk("", ()):
             for name, tensor in layer.state.items():
                 start = tensor.untyped_storage()._cdata, tensor.storage_offset()
-                place = *start, tensor.shape, tensor.stride()
-                owner, known = first.setdefault(place, ((layer, around), prefix + name))
-                if owner != (layer, around) and tensor.numel():
-                    yield prefix + name, known
+                owner = layer, around, name
+                known = first.setdefault((*start, tensor.shape, tensor.stride()), (owner, prefix + name))
+                if known[1] != prefix + name and tensor.numel():
+                    yield prefix + name, known[1], known[0] == owner
 
     def build(self, made: dict[Layer, torch.nn.Module] | None = None) -> torch.nn.Module:
         """The PyTorch layer in evaluation mode; its weights share memory with those of the Torch module.

@@ -56,7 +56,7 @@ def source(name: str, about: list[str], network: Layer) -> str:
         one.calls = [next(rest) for _ in one.calls]
     blocks += repeated.text()
     blocks += (f"class {title}{one.body()}" for title, one in written_classes.items())
-    blocks.append(_load(class_name, bool(ties)))
+    blocks.append(_load(class_name, bool(ties), bool(network.repeated())))
     return "\n\n\n".join(blocks) + "\n"
 
 
@@ -137,16 +137,26 @@ def _attribute(name: str) -> str:
     return "self" + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in name.split("."))
 
 
-def _load(class_name: str, has_ties: bool) -> str:
+def _load(class_name: str, has_ties: bool, is_shared: bool) -> str:
     lines = [
         "def load(path=None):",
         '    """The network with its weights, in evaluation mode; by default those beside this file."""',
-        "    from safetensors.torch import load_file",
+        f"    from {'safetensors import safe_open' if is_shared else 'safetensors.torch import load_file'}",
         "",
         f"    network = {class_name}()",
         '    path = path or Path(__file__).with_suffix(".safetensors")',
-        "    network.load_state_dict(load_file(path), assign=True)",
+        *(_SHARED if is_shared else ["    network.load_state_dict(load_file(path), assign=True)"]),
         *["    network.tie()"] * has_ties,
         "    return network.eval()",
     ]
     return "\n".join(lines)
+
+
+# The metadata are those of safetensors.torch.save_model: what is stored once has further names
+_SHARED = [
+    '    with safe_open(path, "pt") as file:',
+    "        weights = {name: file.get_tensor(name) for name in file.keys()}",
+    "        same = file.metadata() or {}",
+    "    weights |= {name: weights[first] for name, first in same.items() if first in weights}",
+    "    network.load_state_dict(weights, assign=True)",
+]

@@ -7,21 +7,28 @@ a piece at a time, so that a mapped .t7 file that is larger than the memory can 
 
 from __future__ import annotations
 
+import collections
 import ctypes
+import io
 import json
 import mmap
+import pickle
 import sys
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-_PIECE = 16 * 2**20  # bytes that are written at a time
+from t7compat.tensortypes import TENSOR_TYPES
+
+PIECE = 16 * 2**20  # bytes that are written at a time
 _PAGE_OUT = 21  # MADV_PAGEOUT of Linux
+_ALIGNED = 64  # where elements in an archive begin, as torch.save has it: torch.load(mmap=True) gives views
+_ENTRY = 30 + 20 + 4  # bytes before an entry of a zip file besides its name: header, sizes of 64 bits, filler
+_STORAGES = {row.dtype: getattr(torch, f"{row.prefix}Storage") for row in TENSOR_TYPES if row.device == "cpu"}
 
 Tensors = Mapping[str, torch.Tensor]
 Place = tuple[Any, ...]
@@ -48,49 +55,103 @@ def write_safetensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] 
     with open(path, "wb", buffering=0) as file:
         _write(file, len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            for piece in _pieces(tensor.detach().cpu()):
-                _write(file, piece.numpy().data.cast("B"))
-                _release(piece)
+            for piece in _bytes_of(tensor):
+                _write(file, piece)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write tensors, numbers and strings, each as an array, to a file for numpy.load; nothing is pickled."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, value in arrays.items():
-            array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, array, allow_pickle=False)
-            if isinstance(value, torch.Tensor) and value.is_contiguous():
-                _release(value)
+            tensor = value if isinstance(value, torch.Tensor) else None
+            head = io.BytesIO()
+            if tensor is None:
+                np.lib.format.write_array(head, np.asarray(value), allow_pickle=False)
+            else:
+                dtype = np.lib.format.dtype_to_descr(torch.empty(0, dtype=tensor.dtype).numpy().dtype)
+                form = {"descr": dtype, "fortran_order": False, "shape": tuple(tensor.shape)}
+                np.lib.format.write_array_header_1_0(head, form)
+            _add(archive, f"{name}.npy", head.getvalue(), tensor)
+
+
+# ---- PyTorch's own files
+
+
+class _Numbers(NamedTuple):
+    """The entry of an archive that holds the elements of a tensor, as torch.load expects to be told of it."""
+
+    what: str
+    kind: Any
+    key: str
+    device: str
+    length: int
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles tensors as torch.save does, and leaves their elements, once for each place, to be written."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=2)
+        self.tensors: dict[Place, tuple[str, torch.Tensor]] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return NotImplemented
+        key, _ = self.tensors.setdefault(place_of(value), (str(len(self.tensors)), value))
+        numbers = _Numbers("storage", _STORAGES[value.dtype], key, "cpu", value.numel())
+        stride = torch.empty(value.shape, device="meta").stride()
+        hooks: dict[str, Any] = collections.OrderedDict()
+        return torch._utils._rebuild_tensor_v2, (numbers, 0, tuple(value.shape), stride, False, hooks)
+
+    def persistent_id(self, value: Any) -> Any:
+        return tuple(value) if isinstance(value, _Numbers) else None
 
 
 def write_state_dict(path: Path, tensors: Tensors) -> None:
-    """Write a state dict for torch.load(weights_only=True); tensors that are the same stay the same."""
-    torch.save(_compact(tensors), path)
+    """Write a state dict for torch.load(weights_only=True); tensors that are the same stay the same.
 
-
-def _compact(tensors: Tensors) -> dict[str, torch.Tensor]:
-    """The tensors without Torch's tags; those that are a part of memory which is not saved are copied.
-
-    torch.save writes storages whole, and one may hold more than the weights of this network.
+    torch.save would take storages whole, from which the weights of a network may be a small part, and have
+    all of them in memory at the end.
     """
-    used: dict[int, dict[Place, torch.Tensor]] = defaultdict(dict)
-    for tensor in tensors.values():
-        used[tensor.untyped_storage().data_ptr()].setdefault(place_of(tensor), tensor.detach())
-    for views in used.values():
-        (storage, *_) = (tensor.untyped_storage() for tensor in views.values())
-        if sum(tensor.nbytes for tensor in views.values()) < storage.nbytes():
-            views.update({place: tensor.clone() for place, tensor in views.items()})
-    return {
-        name: used[tensor.untyped_storage().data_ptr()][place_of(tensor)] for name, tensor in tensors.items()
-    }
+    index = io.BytesIO()
+    pickler = _Pickler(index)
+    pickler.dump(dict(tensors))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        _add(archive, "archive/data.pkl", index.getvalue())
+        _add(archive, "archive/byteorder", sys.byteorder.encode())
+        for key, tensor in pickler.tensors.values():
+            _add(archive, f"archive/data/{key}", b"", tensor)
+        _add(archive, "archive/version", b"3\n")
+
+
+# ---- bytes
+
+
+def _add(archive: zipfile.ZipFile, name: str, head: bytes, tensor: torch.Tensor | None = None) -> None:
+    """Add an entry: bytes, and after them the elements of a tensor."""
+    entry = zipfile.ZipInfo(name)
+    assert archive.fp is not None
+    start = archive.fp.tell() + _ENTRY + len(entry.filename.encode())
+    length = -start % _ALIGNED
+    entry.extra = b"FB" + length.to_bytes(2, "little") + bytes(length)
+    with archive.open(entry, "w", force_zip64=True) as file:
+        file.write(head)
+        for piece in () if tensor is None else _bytes_of(tensor):
+            file.write(piece)
+
+
+def _bytes_of(tensor: torch.Tensor) -> Iterator[memoryview]:
+    """The elements of a tensor in their order, piece by piece; those of a mapped one are released again."""
+    for piece in _pieces(tensor.detach().cpu()) if tensor.numel() else ():
+        yield piece.numpy().data.cast("B")
+        release(piece)
 
 
 def _pieces(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """The elements of a tensor in their order, as short 1-D tensors: views where that is possible."""
     if tensor.is_contiguous():
-        yield from tensor.view(-1).split(max(1, _PIECE // tensor.element_size()))  # type: ignore[no-untyped-call]
-    elif tensor.nbytes <= _PIECE:
+        yield from tensor.view(-1).split(max(1, PIECE // tensor.element_size()))  # type: ignore[no-untyped-call]
+    elif tensor.nbytes <= PIECE:
         yield tensor.reshape(-1)
     else:
         for part in tensor:
@@ -104,7 +165,7 @@ def _write(file: Any, data: Any) -> None:
         left = left[file.write(left) :]
 
 
-def _release(tensor: torch.Tensor) -> None:
+def release(tensor: torch.Tensor) -> None:
     """Let the system take back the memory of a mapped tensor that was read; its content stays what it is.
 
     It would do so by itself, but only when memory gets short.

@@ -22,10 +22,11 @@ import torch
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from converters.graphs import Graph  # noqa: E402
 from converters.native import FAILURES, Plan  # noqa: E402
 from converters.supported import Supported  # noqa: E402
 from converters.text import is_torch  # noqa: E402
-from t7compat import contrib, foreign, load, nn, registry  # noqa: E402
+from t7compat import Table, contrib, foreign, load, nn, registry  # noqa: E402
 from t7compat.errors import T7Error  # noqa: E402
 from t7compat.nested import walk  # noqa: E402
 
@@ -79,7 +80,9 @@ ABSTRACT = {
 }  # fmt: skip
 
 # What the constructors of classes are tried with that are in no golden file
-ARGUMENTS: tuple[tuple[Any, ...], ...] = ((), (4,), (4, 4), (4, 4, 1), (nn.SeqLSTM(4, 4),))
+ARGUMENTS: tuple[tuple[Any, ...], ...] = (
+    (), (4,), (4, 4), (4, 4, 1), (nn.SeqLSTM(4, 4),), (Table(oheight=4, owidth=4),),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,12 +100,15 @@ def counterpart(thing: Any) -> str:
     if not isinstance(thing, nn.Module):
         native = getattr(thing, "native", lambda: None)()
         return f"nn.{native.func.__name__}" if native else "none"
-    plan = Plan(thing)
+    pooling = getattr(thing, "pooling", None)  # that of an unpooling
+    plan = Plan(thing if pooling is None else nn.Sequential().add(pooling).add(thing))
     if "" in plan.problems:
         return "none"
-    layer = plan.root
-    while [child.origin for child in layer.children] == [thing]:  # what is around it adapts its input
-        layer = layer.children[0]
+    layer = plan.root if pooling is None else plan.root.children[-1]
+    while own := [child for child in layer.children if child.origin is thing]:
+        (layer,) = own  # what is around it adapts its input and output
+    if layer.make.func is torch.nn.Sequential and [type(child) for child in layer.children] == [Graph]:
+        return "own source"
     family = layer.make.func.__mro__
     native = next((kind for kind in family if is_torch(kind) and kind not in BASES), None)
     if is_torch(family[0]) or native:
@@ -164,6 +170,7 @@ def entry(typename: str, cls: Any, note: str = "", original: str = "") -> Entry:
     is_layer, is_loss = (issubclass(cls, kind) for kind in (nn.Module, nn.Criterion))
     is_base = typename in ABSTRACT
     found = counterparts(objects(typename, cls)) if (is_layer or is_loss) and not is_base else ""
+    found = found or "none" * (is_loss and not is_base)
     if is_base:
         support = "base"
     elif is_loss:

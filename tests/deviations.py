@@ -137,3 +137,14 @@ NO_BACKWARD: dict[str, str] = {
     "nn.VolumetricDropout": _IN_TRAINING_ONLY,
     "nn.WhiteNoise": _IN_TRAINING_ONLY,
 }
+
+# Classes that a graph of ONNX cannot express; docs/formats.md has the same table
+NOT_ONNX: dict[str, str] = {
+    "nn.SpatialFractionalMaxPooling": "the windows depend on random numbers",
+    "nn.VolumetricFractionalMaxPooling": "the windows depend on random numbers",
+}
+
+# Cases of which no run is recorded
+NOT_RECORDED: dict[str, str] = {
+    "nn/DontCast/castin_castout": "it computes in 32 bits and gives 64",
+}

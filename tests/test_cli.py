@@ -308,6 +308,7 @@ def test_python_api(save: Callable[..., Path], tmp_path: Path) -> None:
     assert report.status == 0
     assert report.networks[0].verification.largest == 0
     assert said[0] == "reading model.t7"
+    assert "writing model.safetensors" in said
     x = torch.randn(2, 3, dtype=torch.float64)
     module = mlp()
     torch.testing.assert_close(to_native(module)(x), module.forward(x))

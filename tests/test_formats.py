@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from command import mlp, t7convert
 from golden import GOLDEN
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model, save_model
 
 import t7compat
 from converters.formats import FORMATS
@@ -104,19 +106,82 @@ def test_state_dict_holds_nothing_but_its_weights(save: Callable[..., Path], tmp
     assert (tmp_path / "model.pt").stat().st_size < 10_000
 
 
-def test_sharing_is_told_by_the_metadata(save: Callable[..., Path], tmp_path: Path) -> None:
-    encoder = mlp()
-    tied = nn.Sequential().add(nn.Linear(3, 3)).add(nn.Linear(3, 3))
-    tied.get(2).share(tied.get(1), "weight")
-    path = save(Table(enc=encoder, dec=encoder.clone("weight"), tied=tied))
+def tied() -> nn.Sequential:
+    """One layer that stands twice, and two with common weights; all of it views of one tensor."""
+    layer = nn.Linear(3, 3)
+    network = nn.Sequential().add(layer).add(nn.Tanh()).add(layer).add(nn.Linear(3, 3)).add(nn.Linear(3, 3))
+    network.get(5).share(network.get(4), "weight", "gradWeight")
+    network.float().getParameters()
+    return network
+
+
+SAME = {"2.weight": "0.weight", "2.bias": "0.bias", "4.weight": "3.weight"}
+
+
+def test_shared_weights_are_stored_once(
+    save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert t7convert(save(tied(), "tied.t7"), "--to", "py,state-dict").exit_code == 0
+    with safe_open(tmp_path / "tied.safetensors", "pt") as file:
+        assert sorted(file.keys()) == ["0.bias", "0.weight", "3.bias", "3.weight", "4.bias"]
+        assert file.metadata() == SAME
+    monkeypatch.syspath_prepend(tmp_path)
+    written = importlib.import_module("tied")
+    network, stored = written.load(), torch.load(tmp_path / "tied.pt", weights_only=True)
+    for name, first in SAME.items():
+        assert network.state_dict()[name].data_ptr() == network.state_dict()[first].data_ptr()
+        assert stored[name].data_ptr() == stored[first].data_ptr()
+    assert len(list(network.parameters())) == 5
+
+    other, x = written.Tied(), torch.randn(2, 3)
+    assert load_model(other, tmp_path / "tied.safetensors") == (set(), [])
+    assert torch.equal(other(x), network(x))
+    save_model(network, str(tmp_path / "again.safetensors"))
+    assert torch.equal(written.load(tmp_path / "again.safetensors")(x), network(x))
+
+
+def test_overlapping_weights_are_not_the_same(save: Callable[..., Path], tmp_path: Path) -> None:
+    network, numbers = nn.Sequential().add(nn.Linear(3, 3)).add(nn.Linear(3, 3)).float(), torch.randn(14)
+    for i, start in enumerate((0, 5)):
+        network.get(i + 1).weight = numbers[start : start + 9].view(3, 3)
+    assert t7convert(save(network), "--to", "safetensors,state-dict").exit_code == 0
+    for weights in (load_file(tmp_path / "model.safetensors"), torch.load(tmp_path / "model.pt")):
+        assert torch.equal(weights["0.weight"].view(-1), numbers[:9])
+        assert torch.equal(weights["1.weight"].view(-1), numbers[5:])
+
+
+def test_files_of_networks_with_common_weights_are_complete(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    encoder = tied()
+    path = save(Table(enc=encoder, dec=encoder.clone("weight", "gradWeight")))
     assert t7convert(path, "--to", "safetensors").exit_code == 0
     with safe_open(tmp_path / "model_dec.safetensors", "pt") as file:
-        assert file.metadata() == {
-            "0.weight": "model_enc.safetensors/0.weight",
-            "2.weight": "model_enc.safetensors/2.weight",
-        }
-    with safe_open(tmp_path / "model_tied.safetensors", "pt") as file:
-        assert file.metadata() == {"1.weight": "0.weight"}
+        assert sorted(file.keys()) == ["0.bias", "0.weight", "3.bias", "3.weight", "4.bias"]
+        others = {f"{n}.weight": f"model_enc.safetensors/{n}.weight" for n in "03"}
+        assert file.metadata() == SAME | others
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_bounded(save: Callable[..., Path]) -> None:
+    """Of a file of 200 MB at most 80 are in memory at a time, whatever is written.
+
+    It is an interpreter of its own that tells the most memory that it had.
+    """
+    network = nn.Sequential().add(nn.Linear(1, 1)).add(nn.Linear(1, 1)).add(nn.Linear(1, 1)).float()
+    for layer in network.modules:
+        layer.weight = torch.zeros(4096, 4096)
+    path = save(network)
+    assert path.stat().st_size > 200e6
+    program = (
+        "import re, sys, torch, converters\n"
+        "def peak(): return int(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = peak()\n"
+        "converters.convert(sys.argv[1], to=['py', 'state-dict', 'npz', 't7'], check=False)\n"
+        "print(peak() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 80_000
 
 
 def test_without_verification(save: Callable[..., Path], tmp_path: Path) -> None:
@@ -124,6 +189,28 @@ def test_without_verification(save: Callable[..., Path], tmp_path: Path) -> None
     assert (result.exit_code, result.stderr) == (0, "")
     assert "not verified: as was asked for" in result.stdout
     assert sorted(os.listdir(tmp_path)) == ["model.py", "model.safetensors", "model.t7"]
+
+
+# ---- what deviates
+
+
+@t7compat.register("test.Twice")
+class Twice(nn.Sequential):
+    """A class that says it is another one in PyTorch than it is."""
+
+    def compute(self, input: Any, *children: Any) -> Any:
+        return 2 * super().compute(input, *children)
+
+    def native(self) -> functools.partial[Any]:
+        return functools.partial(torch.nn.Sequential)
+
+
+@pytest.mark.parametrize("target", ["npz", "state-dict", "pt2", pytest.param("onnx", marks=needs_onnx)])
+def test_difference_that_is_too_large(target: str, save: Callable[..., Path], tmp_path: Path) -> None:
+    result = t7convert(save(Twice().add(nn.Linear(3, 2))), "--to", target)
+    assert result.exit_code == 3
+    assert f"{target}: DEVIATES from the Torch network" in result.stderr
+    assert (tmp_path / f"model{FORMATS[target].suffix}").exists()
 
 
 # ---- .t7 again

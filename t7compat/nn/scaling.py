@@ -35,7 +35,7 @@ class Add(Module):
     def compute(self, input: Tensor, bias: Tensor) -> Tensor:
         if self.scalar:
             return input + bias[0]
-        if input.shape == bias.shape:
+        if input.dim() == bias.dim() and input.shape == bias.shape:
             return input + bias
         return like(input.flatten(1) + bias.flatten(), input)
 

@@ -125,7 +125,7 @@ class Reshape(TensorLayer):
         fits = input.numel() == self.nelement and input.shape[0] != 1
         if self.batchMode is False or (self.batchMode is None and fits):
             return input.reshape(*self.size)
-        return input.reshape(len(input), *self.size)
+        return input.reshape(input.shape[0], *self.size)
 
     def explain(self, input: Any) -> None:
         super().explain(input)
@@ -170,11 +170,9 @@ class View(Sampled):
     def compute(self, input: Tensor) -> Tensor:
         first = max(0, input.dim() - (self.numInputDims or input.dim()))  # dimension of a sample
         size = tuple(map(int, self.size))
-        batch = 1 if -1 in size else input.shape[first:].numel() // self.numElements
-        batch *= input.shape[:first].numel()
-        if batch == 1 and first == 0:
+        if first == 0 and (-1 in size or input.numel() == self.numElements):
             return input.reshape(size)
-        return input.reshape(batch, *size)
+        return input.reshape(math.prod(input.shape[:first]) if -1 in size else -1, *size)
 
     def prepare(self, input: Any) -> None:
         super().prepare(input)

@@ -18,9 +18,9 @@ Tensor = torch.Tensor
 Entries = tuple[Tensor, Tensor, Tensor]
 
 
-def owners(sizes: Tensor) -> Tensor:
-    """The sample to which each entry belongs."""
-    return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+def owners(sizes: Tensor, count: int) -> Tensor:
+    """The sample to which each of `count` entries belongs."""
+    return torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes, output_size=count)
 
 
 def sums(table: Tensor, index: Tensor, values: Tensor, sizes: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def sums(table: Tensor, index: Tensor, values: Tensor, sizes: Tensor) -> Tensor:
     F.embedding_bag would copy the whole table if that is a part of another tensor.
     """
     products = table.index_select(0, index) * values[:, None]
-    return products.new_zeros(len(sizes), table.shape[1]).index_add(0, owners(sizes), products)
+    return products.new_zeros(len(sizes), table.shape[1]).index_add(0, owners(sizes, len(products)), products)
 
 
 def turns(index: Tensor) -> tuple[Tensor, ...]:
@@ -123,7 +123,7 @@ class SparseLinear(Module):
         expect_fit("gradOutput", gradOutput, self.output)
         places, values, sizes = entries_of(input)
         gradient = gradOutput.reshape(len(sizes), -1)
-        samples = owners(sizes)
+        samples = owners(sizes, len(values))
         if self.sparseUpdate == 0:
             listed = [one_based(samples).to(values), one_based(places).to(values), values]
             is_legacy = isinstance(input, Tensor) and input.dim() == 3
@@ -281,7 +281,7 @@ class IndexLinear(Module):
             raise InputError("expected a forward before backward")
         expect_fit("gradOutput", gradOutput, self.output)
         gradient = gradOutput.reshape(len(self.sizes), -1)
-        for_entries = gradient[owners(self.sizes)]
+        for_entries = gradient[owners(self.sizes, len(self.keys))]
         products = for_entries * self._used_values()[:, None]
         return torch.cat((for_entries, products), 1) if self.normalize else products, gradient.sum(0)
 
