@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from converters import emitted, emitted_contrib
+from converters import emitted_contrib, emitted_steps
 from converters.native import Layer, Plan, below, layer_of, native_form
 from converters.samples import Entry, Shape, wanted
 from t7compat.contrib.torch_rnn import LSTM, LanguageModel, Recurrence, VanillaRNN
@@ -39,7 +39,7 @@ def _language_model(module: LanguageModel, plan: Plan, path: str) -> Layer:
 def _lstm(module: LSTM, plan: Plan, path: str) -> Layer:
     (i, f, o, g), (bi, bf, bo, bg) = (tensor.chunk(4, -1) for tensor in (module.weight, module.bias))
     weight, bias = torch.cat((i, f, g, o), 1), torch.cat((bi, bf, bg, bo))
-    return _over_sequences(emitted.StartedLSTM, module, plan, path, weight, bias)
+    return _over_sequences(emitted_steps.StartedLSTM, module, plan, path, weight, bias)
 
 
 @layer_of.register

@@ -5,18 +5,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
 
 class StartedRNN(nn.RNN):
-    """nn.RNN over a tensor, which gives the outputs alone.  The input may be (output before, tensor)."""
+    """nn.RNN over a tensor, which gives the outputs alone.  The input may be (output before, tensor).
+
+    `run` goes on from a state, the last output, and gives that after the sequence, too.
+    """
+
+    def run(self, input: Any, state: Any = None) -> Any:
+        if isinstance(input, tuple):
+            output, input = input
+            state = output[None]
+        return super().forward(input, state)
 
     def forward(self, input: Any) -> Any:
-        if isinstance(input, torch.Tensor):
-            return super().forward(input)[0]
-        output, x = input
-        return super().forward(x, output[None])[0]
+        return self.run(input)[0]
 
 
 class NormOfRows(nn.BatchNorm1d):

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from converters import emitted
+from converters import emitted, emitted_steps
 from converters.expressions import as_expression
 from converters.forward import Forward, Node
 from converters.naming import Names, kind, word
-from converters.native import Layer, Plan, layer_of
+from converters.native import Layer, Plan, going_on, layer_of
 from converters.text import IMPORTS, Definition, Unconvertible, free_names
 from t7compat.nested import type_name
 from t7compat.nn.shapes import zero_based
@@ -29,9 +29,9 @@ def as_network(layer: Layer) -> Layer:
         if not isinstance(layer.children[0], Graph):
             return layer
         layer = layer.children[0]
-    if isinstance(layer, Graph) or layer.make.func is torch.nn.Sequential:
+    if isinstance(layer, Graph) or layer.make.func in (torch.nn.Sequential, emitted_steps.Recurrence):
         return layer
-    return Layer(functools.partial(torch.nn.Sequential), None, "", (layer,))
+    return going_on(Layer(functools.partial(torch.nn.Sequential), None, "", (layer,)), {})
 
 
 @dataclass(eq=False, kw_only=True)

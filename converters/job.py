@@ -182,7 +182,10 @@ class Job:
         lines = [
             part for line in lines for part in textwrap.wrap(line, 100, subsequent_indent="    ") or [""]
         ]
-        return [*lines, "", f"    from {self.name} import load", "", "    output = load()(input)"]
+        lines += ["", f"    from {self.name} import load", "", "    output = load()(input)"]
+        if self.network is not None and hasattr(self.network.make.func, "run"):
+            lines.append("    output, state = load().run(input, state)  # from a state, or None")
+        return lines
 
     # ---- the proof
 

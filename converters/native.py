@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from converters import emitted
+from converters import emitted, emitted_steps
 from converters.compare import difference
 from converters.lift import lifted
 from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
@@ -150,7 +150,7 @@ class Plan:
         self._layers: dict[tuple[int, Rule], Layer] = {}
         self._open: list[int] = []
         self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
-        self.root = self.layer(module, "")
+        self.root = going_on(self.layer(module, ""), {})
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
         """What a rule (by default `layer_of`) makes of a module, or what stands for it if that fails."""
@@ -237,6 +237,36 @@ def _decides(module: Module, method: str, *others: str) -> bool:
     family = type(module).__mro__
     owner, *rest = (next(i for i, c in enumerate(family) if name in vars(c)) for name in (method, *others))
     return owner <= min(rest)
+
+
+def going_on(layer: Layer, known: dict[Layer, Layer]) -> Layer:
+    """The layer as one that can go on from a state, if all recurrent layers in it can.
+
+    `known` is for layers that occur several times.
+    """
+    if layer not in known:
+        known[layer] = layer
+        if (kind := _GOING_ON.get(layer.make.func)) is not None:
+            children = tuple(going_on(child, known) for child in layer.children)
+            recurrent = [
+                child for child in children if any(_is_recurrent(inner) for _, inner in child.walk())
+            ]
+            goes_on = recurrent and all(hasattr(child.make.func, "run") for child in recurrent)
+            make = functools.partial(kind) if goes_on else layer.make
+            if goes_on or children != layer.children:
+                known[layer] = replace(layer, make=make, children=children)
+    return known[layer]
+
+
+_GOING_ON: dict[Any, Any] = {
+    torch.nn.Sequential: emitted_steps.Recurrence,
+    emitted_steps.OneStep: emitted_steps.RecurrentStep,
+}
+
+
+def _is_recurrent(layer: Layer) -> bool:
+    kind: Any = layer.make.func
+    return hasattr(kind, "run") or (isinstance(kind, type) and issubclass(kind, torch.nn.RNNBase))
 
 
 # ---- which layers to write out for a given input

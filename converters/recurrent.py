@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from converters import emitted
+from converters import emitted, emitted_steps
 from converters.compare import difference
 from converters.lift import lifted, plain
 from converters.native import FAILURES, Layer, Make, Plan, below, layer_of, native_form
@@ -58,15 +58,17 @@ def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
     plan.notes.append(
         f"{path or 'the network'}: {type_name(module)} does one step at each call, from its initial state"
     )
-    return Layer(functools.partial(emitted.OneStep), module, path, (plan.layer(module, path, in_sequence),))
+    return Layer(
+        functools.partial(emitted_steps.OneStep), module, path, (plan.layer(module, path, in_sequence),)
+    )
 
 
 @layer_of.register
 def _sequencer(module: Sequencer, plan: Plan, path: str) -> Layer:
     _note_memory(module, plan, path)
     steps = plan.layer(module.modules[1], below(path, 1), in_sequence)
-    if any(layer.make.func is emitted.Transposed for _, layer in steps.walk()):
-        return Layer(functools.partial(emitted.OverSteps), module, path, (steps,))
+    if any(layer.make.func is emitted_steps.Transposed for _, layer in steps.walk()):
+        return Layer(functools.partial(emitted_steps.OverSteps), module, path, (steps,))
     return Layer(steps.make, module, path, steps.children, steps.state)
 
 
@@ -88,7 +90,7 @@ def each_step(layers: tuple[Layer, ...], origin: Any, path: str) -> Layer:
     """The layer that applies layers without memory to each step."""
     if len(layers) == 1 and layers[0].make.func is torch.nn.Sequential:
         layers = layers[0].children
-    return Layer(functools.partial(emitted.EachStep), origin, path, layers)
+    return Layer(functools.partial(emitted_steps.EachStep), origin, path, layers)
 
 
 @in_sequence.register
@@ -112,7 +114,7 @@ def _tables(module: ConcatTable | ParallelTable, plan: Plan, path: str) -> Layer
     if not remembers(module):
         return each_step((plan.layer(module, path),), module, path)
     make, _ = lifted(module)
-    transposed = Layer(functools.partial(emitted.Transposed), None, path)
+    transposed = Layer(functools.partial(emitted_steps.Transposed), None, path)
     branches = Layer(make, module, path, plan.children(module, path, in_sequence))
     before = () if module.shares_input else (transposed,)
     return Layer(functools.partial(torch.nn.Sequential), module, path, (*before, branches, transposed))
@@ -140,7 +142,9 @@ def _cell(module: Cell, plan: Plan, path: str) -> Layer:
     plain_sizes = [plain(size, "its outputSize") for size in module.sizes()]
     sizes = tuple(size if isinstance(size, tuple) else (size,) for size in plain_sizes)
     options: dict[str, Any] = {"sizes": sizes, "dims": getattr(module, "nInputDim", 1)}
-    return usual_form(module, Layer(functools.partial(emitted.Unrolled, **options), module, path, (step,)))
+    return usual_form(
+        module, Layer(functools.partial(emitted_steps.Unrolled, **options), module, path, (step,))
+    )
 
 
 def _expect_zeros(module: Module, fields: list[str]) -> None:
@@ -197,11 +201,11 @@ def _if_equal(
     """
     sizes = cell.inputSize, cell.outputSize
     if peepholes:
-        make: Make = functools.partial(emitted.PeepholeLSTM, *sizes)
+        make: Make = functools.partial(emitted_steps.PeepholeLSTM, *sizes)
         state = {"input.weight": weight, "input.bias": bias, "hidden.weight": feedback}
         state["peephole"] = torch.stack(peepholes)
     else:
-        make = functools.partial(emitted.SequenceLSTM, *sizes)
+        make = functools.partial(emitted_steps.SequenceLSTM, *sizes)
         state = {"weight_ih_l0": weight, "weight_hh_l0": feedback, "bias_ih_l0": bias}
         state["bias_hh_l0"] = torch.zeros_like(bias)
     candidate = replace(unrolled, make=make, children=(), state=state)
@@ -245,12 +249,12 @@ def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
     if module.maskzero or (project is not None and outputs >= hidden):  # torch.nn projects to fewer only
         options |= {} if project is None else {"output_size": outputs}
         options |= {"restarts": True} if module.maskzero else {}
-        make: Make = functools.partial(emitted.SteppedLSTM, inputs, hidden, **options)
+        make: Make = functools.partial(emitted_steps.SteppedLSTM, inputs, hidden, **options)
         state = {"input.weight": of_x, "input.bias": bias, "hidden.weight": of_h}
         last = "projection.weight"
     else:
         options |= {} if project is None else {"proj_size": outputs}
-        make = functools.partial(emitted.StartedLSTM, inputs, hidden, **options)
+        make = functools.partial(emitted_steps.StartedLSTM, inputs, hidden, **options)
         state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
         state["bias_hh_l0"] = torch.zeros_like(bias)
         last = "weight_hr_l0"
@@ -264,7 +268,9 @@ def _whole_gru(module: SeqGRU, plan: Plan, path: str) -> Layer:
     of_x, of_h = torch.split(module.weight.t(), [inputs, size], 1)
     gates, new = torch.split(of_h, [2 * size, size])
     state = {"input.weight": of_x, "input.bias": module.bias, "gates.weight": gates, "new.weight": new}
-    return Layer(functools.partial(emitted.SteppedGRU, inputs, size, **options), module, path, state=state)
+    return Layer(
+        functools.partial(emitted_steps.SteppedGRU, inputs, size, **options), module, path, state=state
+    )
 
 
 @layer_of.register

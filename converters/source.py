@@ -100,8 +100,8 @@ class _Class:
             methods.append("\n".join(["def tie(self):", *map(indented, [about, *same])]))
         if isinstance(self.layer, Graph):
             methods.append(self.layer.forward)
-        base = "Module" if is_graph else "Sequential"
-        return f"(nn.{base}):\n" + "\n\n".join(map(indented, methods))
+        base = "nn.Module" if is_graph else self.calls[-1].function
+        return f"({base}):\n" + "\n\n".join(map(indented, methods))
 
     def _children(self, layer: Layer) -> tuple[Layer, ...]:
         """The layers inside a layer that are made in this class."""

@@ -103,6 +103,34 @@ def test_written_source_gives_the_output_of_torch7(case: Case) -> None:
         same(Table.from_python(network(input)), output, "output")
 
 
+def pieces(input: Any, time: int) -> tuple[Any, Any] | None:
+    """The first step of a sequence and the others; None where there are none."""
+    if isinstance(input, torch.Tensor):
+        long = input.dim() > time and input.shape[time] > 1
+        return (input.narrow(time, 0, 1), input.narrow(time, 1, input.shape[time] - 1)) if long else None
+    return (input[:1], input[1:]) if isinstance(input, tuple) and len(input) > 1 else None
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in cases("rnn") if convertible(case) and "Seq" in case.stem], ids=str
+)
+def test_recurrent_networks_go_on_from_a_state(case: Case) -> None:
+    module, input, _ = prepared(case)
+    network = planned(module, input).root.build()
+    time = int(bool(getattr(module, "batchfirst", False)))
+    parts = pieces(input, time)
+    gives_steps = isinstance(module, nn.Sequencer) or not isinstance(input, tuple)
+    if not hasattr(network, "run") or type(module) is nn.Sequential or not gives_steps or parts is None:
+        pytest.skip("it does not give a step for each step, or there is one step")
+    whole, end = network.run(input)
+    same(Table.from_python(network(input)), Table.from_python(whole), "output")
+    first, state = network.run(parts[0])
+    rest, last = network.run(parts[1], state)
+    both = torch.cat((first, rest), time) if isinstance(whole, torch.Tensor) else (*first, *rest)
+    same(Table.from_python(both), Table.from_python(whole), "output")
+    same(Table.from_python(last), Table.from_python(end), "state")
+
+
 def test_written_source_is_formatted(tmp_path: Path) -> None:
     for number, case in enumerate(case for area in AREAS for case in cases(area) if convertible(case)):
         module, _, _ = prepared(case)
