@@ -170,7 +170,7 @@ def over_steps(layer: Any, input: Any, state: Any, *sizes: int) -> Any:
     state = given or state or ()
     x = x.transpose(0, 1) if layer.batch_first else x
     missing = sizes[: len(sizes) - len(state)]
-    state = [*(x.new_zeros(x.shape[1], size) for size in missing), *state]
+    state = [*(x.new_zeros(*x.shape[1:-1], size) for size in missing), *state]
     outputs = []
     for product, restart in zip(layer.input(x), (x == 0).all(-1, keepdim=True), strict=True):
         state = layer.step(product, *state)
@@ -235,6 +235,15 @@ class SteppedGRU(nn.Module):
         r, z = torch.sigmoid(torch.cat(gates, -1) + self.gates(h)).chunk(2, -1)
         g = torch.tanh(g + self.new(r * h))
         return ((1 - z) * g + z * h,)
+
+
+class SequenceGRU(SteppedGRU):
+    """The same over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs)."""
+
+    def run(self, input: Any, state: Any = None) -> Any:
+        is_tensor = isinstance(input, torch.Tensor)
+        output, state = super().run(input if is_tensor else torch.stack(input), state)
+        return output if is_tensor else output.unbind(), state
 
 
 class PeepholeLSTM(nn.Module):

@@ -25,7 +25,7 @@ from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
 from t7compat.nn.linear import Linear
 from t7compat.nn.module import Module
 from t7compat.nn.scaling import CMul
-from t7compat.rnn.cells import LSTM, FastLSTM
+from t7compat.rnn.cells import GRU, LSTM, FastLSTM
 from t7compat.rnn.flat import RNN
 from t7compat.rnn.hidden import Cell
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
@@ -186,6 +186,20 @@ def _fast_lstm(cell: FastLSTM, unrolled: Layer) -> Layer:
     return _if_equal(cell, unrolled, weight, bias, feedback, [])
 
 
+@usual_form.register
+def _gru(cell: GRU, unrolled: Layer) -> Layer:
+    products = _inside(cell.recurrentModule, Linear)
+    if type(cell) is not GRU or len(products) != 4 or any(layer.bias is None for layer in products[::2]):
+        return unrolled
+    gates, of_state, new, of_reset = products
+    state = {
+        f"input.{name}": torch.cat([getattr(x, name) for x in (gates, new)]) for name in ("weight", "bias")
+    }
+    state |= {"gates.weight": of_state.weight, "new.weight": of_reset.weight}
+    make = functools.partial(emitted_steps.SequenceGRU, cell.inputSize, cell.outputSize)
+    return _better(cell, replace(unrolled, make=make, children=(), state=state), unrolled)
+
+
 def _inside(module: Any, kind: type[Any]) -> list[Any]:
     """The modules of a class in a module, if that is one."""
     inside = module.listModules() if isinstance(module, Module) else ()
@@ -208,14 +222,19 @@ def _if_equal(
         make = functools.partial(emitted_steps.SequenceLSTM, *sizes)
         state = {"weight_ih_l0": weight, "weight_hh_l0": feedback, "bias_ih_l0": bias}
         state["bias_hh_l0"] = torch.zeros_like(bias)
-    candidate = replace(unrolled, make=make, children=(), state=state)
+    return _better(cell, replace(unrolled, make=make, children=(), state=state), unrolled)
+
+
+def _better(cell: LSTM | GRU, candidate: Layer, unrolled: Layer) -> Layer:
+    """The candidate, if it is equal to the unrolled cell."""
     dropped = vars(cell).get("p") or any(layer.make.func is emitted.Missing for _, layer in unrolled.walk())
-    return unrolled if dropped or not _equal(candidate, unrolled, weight) else candidate
+    return unrolled if dropped or not _equal(candidate, unrolled, cell.inputSize) else candidate
 
 
-def _equal(layer: Layer, other: Layer, weight: Tensor) -> bool:
-    """Whether two layers over sequences of vectors, which have as many columns as `weight`, are equal."""
-    steps = torch.randn(3, 2, weight.shape[1], generator=torch.Generator().manual_seed(1)).to(weight)
+def _equal(layer: Layer, other: Layer, inputs: int) -> bool:
+    """Whether two layers over sequences of vectors of `inputs` elements are equal."""
+    like = next(iter(layer.state.values()))
+    steps = torch.randn(3, 2, inputs, generator=torch.Generator().manual_seed(1)).to(like)
     steps[1, 0] = 0  # a step that may be masked
     try:
         with torch.no_grad():

@@ -137,10 +137,10 @@ def define(name: str, text: str, namespace: Mapping[str, Any]) -> Definition:
     imports: set[str] = set()
     uses: list[Definition] = []
     for used in free_names(text):
-        value = namespace.get(used)
+        value: Any = namespace.get(used)
         if used in IMPORTS and value in (IMPORTS[used][0], None):
             imports.add(used)
-        elif inspect.isfunction(value):
+        elif inspect.isfunction(value) or _is_emitted(value):
             uses.append(definition_of(value))
         elif isinstance(value, int | float | str):
             uses.append(Definition(used, f"{used} = {literal(value)}", frozenset(), ()))
@@ -154,6 +154,11 @@ def definition_of(value: Any) -> Definition:
     """The definition of a function or class, from its file; a class made from text brings it along."""
     made: Definition | None = vars(value).get("definition")
     return made or define(value.__name__, source_of(value), vars(inspect.getmodule(value)))
+
+
+def _is_emitted(value: Any) -> bool:
+    """Whether a value is one of the classes that written files may contain."""
+    return inspect.isclass(value) and value.__module__.startswith("converters.emitted")
 
 
 def is_torch(kind: Any) -> bool:

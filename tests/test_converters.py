@@ -141,9 +141,9 @@ def test_written_source_is_formatted(tmp_path: Path) -> None:
 # ---- recurrent networks
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
-    cell=st.sampled_from([nn.LSTM, nn.FastLSTM, functools.partial(nn.LSTM, cell2gate=False)]),
+    cell=st.sampled_from([nn.LSTM, nn.FastLSTM, functools.partial(nn.LSTM, cell2gate=False), nn.GRU]),
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     steps=st.integers(1, 4),
     batch=st.sampled_from([(), (1,), (3,)]),
@@ -158,7 +158,7 @@ def test_whole_sequence_is_equal_to_step_by_step(
     input = torch.randn(steps, *batch, sizes[0], dtype=torch.float64)
     given = input if as_tensor else input.unbind()
     network = to_native(module)
-    assert type(network).__name__ in ("SequenceLSTM", "PeepholeLSTM")
+    assert type(network).__name__ in ("SequenceLSTM", "PeepholeLSTM", "SequenceGRU")
     module.evaluate()
     want = module.forward(given if as_tensor else Table(*given))
     same(Table.from_python(network(given)), want)
@@ -174,7 +174,9 @@ def steps(count: int, *size: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.randn(count, *size, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("cell", [nn.LSTM(3, 4, p=0.5), nn.FastLSTM(3, 4, p=0.5), nn.GRU(3, 4)], ids=str)
+@pytest.mark.parametrize(
+    "cell", [nn.LSTM(3, 4, p=0.5), nn.FastLSTM(3, 4, p=0.5), nn.GRU(3, 4, p=0.5)], ids=str
+)
 def test_other_cells_are_unrolled(cell: nn.Module) -> None:
     """Dropout inside the cell is kept for training, so nn.LSTM cannot take its place."""
     network = to_native(nn.Sequencer(cell))

@@ -194,7 +194,7 @@ def test_without_verification(save: Callable[..., Path], tmp_path: Path) -> None
 # ---- what deviates
 
 
-@t7compat.register("test.Doubled")
+@t7compat.register("test.Twofold")
 class Twice(nn.Sequential):
     """A class that says it is another one in PyTorch than it is."""
 
