@@ -326,4 +326,4 @@ def test_written_source(tmp_path: Path) -> None:
     report = converters.convert(tmp_path / "net.t7", tmp_path, input_shape="1x2x6x6")
     assert report.status == 0, report
     text = (tmp_path / "net.py").read_text()
-    assert "nn.Conv2d(2, 2, (3, 3), (1, 1), (1, 1), groups=2)" in text
+    assert "nn.Conv2d(2, 2, 3, padding=1, groups=2)" in text
