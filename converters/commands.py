@@ -16,7 +16,7 @@ import click
 from rich.text import Text
 
 from converters import supported
-from converters.messages import show, show_json, warning_lines
+from converters.messages import say, show, show_json, warning_lines
 from converters.naming import STAGE, printable
 from converters.options import A_PATH, debug_option, file_argument, json_option, shape_option
 
@@ -71,7 +71,7 @@ def inspect_command(
         if page.exists() and (not force or page.samefile(file)):
             raise T7Error(f"{printable(str(page))} exists already; --force replaces it, if it is not FILE")
         _write(page, Page(file.name, root, found, notes, _proof(file, input_shape)).text())
-        click.echo(f"wrote {printable(str(page))}")
+        say(f"wrote {printable(str(page))}")
         return 0
     if as_json:
         content = {"file": str(file), "totals": dataclasses.asdict(sums), "notes": notes}
