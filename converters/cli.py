@@ -94,7 +94,13 @@ class Commands(click.Group):
         except Exception as error:
             if "--debug" in args:
                 raise
-            say(f"t7convert: {printable(explained(error))}", error=True)
+            text = printable(explained(error))
+            say(f"t7convert: {text}", error=True)
+            if "--json" in args:
+                try:
+                    show_json({"status": BAD_USAGE, "error": text})
+                except (OutputError, BrokenPipeError):
+                    discard_output()
             sys.exit(BAD_USAGE)
 
 

@@ -21,6 +21,7 @@ import t7compat
 from converters.drawing import _Layout
 from converters.flow import flow
 from t7compat import Table, nn, registry
+from t7compat.mersenne import Generator
 
 MODELS = GOLDEN / "models"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -245,6 +246,14 @@ def test_diff_with_a_tolerance_and_as_json(save: Callable[..., Path]) -> None:
     (change,) = content["changes"]
     assert (change["path"], change["kind"]) == ("net.modules[1].bias", "other numbers")
     assert change["largest"] == pytest.approx(0.5)
+
+
+def test_diff_of_generators(save: Callable[..., Path]) -> None:
+    one, again, other = (save(Table(state=Generator(seed)), f"{i}.t7") for i, seed in enumerate((1, 1, 2)))
+    assert t7convert("diff", one, again).exit_code == 0
+    result = t7convert("diff", one, other)
+    assert result.exit_code == 1
+    assert "other value: state: torch.Generator" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["attention_graph", "resnet_basic", "tagger_bisequencer"])
