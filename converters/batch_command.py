@@ -98,7 +98,7 @@ def _selected(
 ) -> tuple[list[Task], list[Result]]:
     """The tasks, and what cannot even be looked at."""
     found = Selection(paths, output, pattern)
-    tasks = without_own_output(found.tasks, to)
+    tasks = without_own_output(found.tasks)
     if problems := collisions(tasks, to):
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         advice = "; nothing was written: choose with --pattern, or convert them to different folders"

@@ -114,10 +114,27 @@ def test_which_files_are_chosen(models: Path) -> None:
 
 
 def test_what_was_saved_again_is_no_source(models: Path) -> None:
+    """Whatever it is converted to; but it is converted if it is given itself."""
     for _ in range(2):
-        result = t7convert("batch", models, "--pattern", "a*.t7", "--to", "t7", "--force")
+        result = t7convert("batch", models, "--pattern", "a*.t7", "--to", "t7,t7-ascii", "--force")
         assert result.exit_code == 0, result.output
-    assert [name for name in tree(models) if name.startswith("a")] == ["a.clean.t7", "a.t7"]
+    assert [name for name in tree(models) if name.startswith("a")] == ["a.ascii.t7", "a.clean.t7", "a.t7"]
+    assert sources(models, "--pattern", "a*.t7") == ["a.t7"]
+    assert sources(models, "--pattern", "a*.t7", "-o", models / "out") == ["a.t7"]
+    assert sources(models / "a.clean.t7") == sources(models, "--pattern", "*.clean.t7") == ["a.clean.t7"]
+
+
+@POSIX
+def test_links_to_folders(models: Path, tmp_path: Path) -> None:
+    """Each folder is entered once, under its own name if it can be."""
+    (tmp_path / "far").mkdir()
+    t7compat.save(tmp_path / "far" / "x.t7", mlp())
+    for link, place in (("again", models / "old"), ("far", tmp_path / "far"), ("old/loop", models)):
+        (models / link).symlink_to(place)
+    out = tmp_path / "out"
+    result = t7convert("batch", models, "-o", out, "--no-verify", "--quiet", "--pattern", "[!bo]*.[tT]7")
+    assert result.exit_code == 0, result.stderr
+    assert [name for name in tree(out) if name.endswith(".py")] == ["a.py", "far/x.py", "old/deep/c.py"]
 
 
 # ---- what is refused before anything is written
