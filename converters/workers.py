@@ -79,6 +79,7 @@ def run(
     with _folders([] if options.get("dry_run") else [task.folder for task in tasks]):
         try:
             while len(results) < len(tasks):
+                workers = [w for w in workers if w.task is not None or w.process.is_alive()]
                 idle = [worker for worker in workers if worker.task is None]
                 while pending and len(workers) - len(idle) < jobs:
                     if not idle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 from command import mlp, odd, t7convert
 
 import t7compat
+from converters import workers
+from converters.batch import Task
 from t7compat import Table
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -247,6 +250,30 @@ def test_worker_that_is_killed(models: Path, tmp_path: Path) -> None:
     assert "its worker was killed" in failed["error"]
     name = "odd" if Path(failed["source"]).name == "a.t7" else "a"
     assert {Path(file).stem for file in tree(out)} == {name}
+
+
+@POSIX
+def test_worker_that_is_ended(models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running("batch", models / "a.t7", "-o", out, "--json", "-q") as process:
+        (stage,) = until(lambda: list(out.glob(".t7convert-*")), process)
+        os.kill(int(stage.name.split("-")[1]), signal.SIGTERM)
+        (report,) = json.loads(process.communicate()[0])
+    assert report["error"] == "its worker ended: Terminated"
+    assert not out.exists()
+
+
+def test_worker_that_dies_between_two_files(models: Path, tmp_path: Path) -> None:
+    """The next file gets another one."""
+
+    def done(result: workers.Result) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+
+    tasks = [Task(models / "a.t7", tmp_path / "out"), Task(models / "odd.t7", tmp_path / "out")]
+    results = workers.run(tasks, {"check": False, "dry_run": False}, 1, done)
+    assert [result.status for result in results] == [0, 1]
 
 
 @POSIX

@@ -223,6 +223,7 @@ def test_file_without_a_network(save: Callable[..., Path], tmp_path: Path) -> No
         (["model.t7", "other.t7"], "other.t7"),
         (["model.t7", "--input-shape", "3by4"], "3by4"),
         (["model.t7", "--input-shape", "0x3"], "0x3"),
+        (["model.t7", "--input-shape", "99999999999999999999x3"], "99999999999999999999x3"),
         (["inspect"], "FILE"),
         (["inspect", "model.t7", "--depth", "x"], "depth"),
     ],

@@ -272,8 +272,10 @@ def test_networks_that_torch7_cleared_are_not_different(name: str) -> None:
         (lambda text: text.replace("nn.Tanh()", "nn.ReLU()"), 3, "DEVIATES"),
         (lambda text: text.replace("def load", "def loaded"), 3, "has no attribute 'load'"),
         (lambda text: text + "import t7compat", 3, "t7compat"),
+        (lambda text: text + "import sys; sys.exit(0)", 3, "SystemExit: 0"),
+        (lambda text: text + "import os; os._exit(0)", 3, "the fresh interpreter failed: exit status 0"),
     ],
-    ids=("as written", "other layer", "no load", "imports t7compat"),
+    ids=("as written", "other layer", "no load", "imports t7compat", "ends", "ends at once"),
 )
 def test_verify(
     edit: Callable[[str], str], status: int, word: str, save: Callable[..., Path], tmp_path: Path
@@ -300,9 +302,12 @@ def test_verify_one_of_several_networks(save: Callable[..., Path], tmp_path: Pat
     assert (result.exit_code, "--network" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("names", [("model.t7", "none.py"), ("none.t7", "model.t7")])
+@pytest.mark.parametrize(
+    "names", [("model.t7", "none.py"), ("none.t7", "model.py"), ("model.t7", "model.t7")]
+)
 def test_verify_what_is_not_there(names: tuple[str, str], save: Callable[..., Path]) -> None:
     folder = save(mlp()).parent
+    (folder / "model.py").touch()
     result = t7convert("verify", *(folder / name for name in names))
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
