@@ -50,16 +50,27 @@ class Selection:
     def _below(self, root: Path) -> Iterator[Task]:
         known = len(self.problems)
         is_empty = True
-        for place, folders, names in os.walk(root, onerror=self._note):
-            folders[:] = [name for name in sorted(folders) if self._is_entered(Path(place, name))]
-            for name in sorted(names):
-                source = Path(place, name)
-                below = source.relative_to(root)
-                if self._is_chosen(source, below):
-                    is_empty = False
-                    yield Task(source, self.output / below.parent if self.output else source.parent, True)
+        for source in self._files(root):
+            below = source.relative_to(root)
+            if self._is_chosen(source, below):
+                is_empty = False
+                yield Task(source, self.output / below.parent if self.output else source.parent, True)
         if is_empty and len(self.problems) == known:
             self.problems[str(root)] = f"holds no {self.pattern or '.t7 file'}; --pattern chooses others"
+
+    def _files(self, root: Path) -> Iterator[Path]:
+        """The files below a folder; what links lead to comes last, and no folder comes twice."""
+        pending, seen = [root], set()
+        while pending:
+            for place, folders, names in os.walk(pending.pop(0), onerror=self._note):
+                real = os.path.realpath(place)
+                entered = [path for name in sorted(folders) if self._is_entered(path := Path(place, name))]
+                if real in seen:
+                    entered, names = [], []
+                seen.add(real)
+                pending += [path for path in entered if path.is_symlink()]
+                folders[:] = [path.name for path in entered if not path.is_symlink()]
+                yield from (Path(place, name) for name in sorted(names))
 
     def _note(self, error: OSError) -> None:
         self.problems[str(error.filename)] = error.strerror or str(error)
@@ -87,9 +98,13 @@ def _starts_like_torch(path: Path) -> bool:
         return True
 
 
-def without_own_output(tasks: Sequence[Task], to: Sequence[str]) -> list[Task]:
-    """The tasks without the .t7 files in folders that are what others of the tasks write."""
-    written = {place for task in tasks for place in _places(task, to)}
+def without_own_output(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks without the .t7 files in folders that have the names of what the others become as .t7 files.
+
+    These may be written now, or have been before: here, or beside their sources.
+    """
+    beside = [task._replace(folder=task.source.parent) for task in tasks]
+    written = {place for task in (*tasks, *beside) for place in _places(task, _WHOLE)}
     return [task for task in tasks if not (task.is_found and os.path.realpath(task.source) in written)]
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from converters import workers
 from converters.batch import Selection, Task, collisions, without_own_output
-from converters.messages import show, show_json
+from converters.messages import say, show, show_json
 from converters.naming import printable
 from converters.options import DEBUG, converting_options
 from converters.workers import Result
@@ -89,7 +89,7 @@ def batch_command(
     if quiet or as_json:
         show([_line(result) for result in results if result.status], error=True)
     if debug:
-        click.echo("".join(result.trace for result in results), err=True, nl=False)
+        say("".join(result.trace for result in results), error=True, nl=False)
     return max(result.status for result in results)
 
 
@@ -98,7 +98,7 @@ def _selected(
 ) -> tuple[list[Task], list[Result]]:
     """The tasks, and what cannot even be looked at."""
     found = Selection(paths, output, pattern)
-    tasks = without_own_output(found.tasks, to)
+    tasks = without_own_output(found.tasks)
     if problems := collisions(tasks, to):
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         advice = "; nothing was written: choose with --pattern, or convert them to different folders"
@@ -118,7 +118,7 @@ def _progress(count: int, quiet: bool) -> Iterator[Callable[[Result], None]]:
 
         def tell(result: Result) -> None:
             if not quiet:
-                click.echo(f"[{next(number)}/{count}] {_line(result).plain}", err=True)
+                say(f"[{next(number)}/{count}] {_line(result).plain}", error=True)
 
         yield tell
         return

@@ -69,7 +69,7 @@ def _results(folder: str, name: str) -> dict[str, Any]:
             results["output"] = None if input is None else network(input)
         if gradient is not None:
             results["gradients"] = gradients(network, input, gradient)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         results["gradients" if "output" in results else "output"] = f"{type(error).__name__}: {error}"
     return results
 

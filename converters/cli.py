@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
-from rich.console import Console
 from rich.text import Text
 
+from converters import interrupts
 from converters.batch_command import batch_command
 from converters.commands import diff_command, inspect_command, supported_command, verify_command
 from converters.completion import PROGRAM, completion_command
-from converters.messages import explained, report_lines, show, show_json, warning_lines
+from converters.messages import (
+    OutputError,
+    discard_output,
+    explained,
+    open_streams,
+    report_lines,
+    say,
+    show,
+    show_json,
+    warning_lines,
+)
 from converters.naming import printable
 from converters.options import converting_options, debug_option, file_argument
 
 BAD_USAGE = 2
+NO_OUTPUT = 74  # as sysexits.h has it: an error of input or output
 INTERRUPTED = 130  # as a shell says of a program that ended by SIGINT or
 NOBODY_READS = 141  # by SIGPIPE
 _LIST = "--list-supported"
@@ -63,22 +73,34 @@ class Commands(click.Group):
             sys.stdout.flush()
             return status
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             return NOBODY_READS
+        except OutputError as error:
+            discard_output()
+            say(f"t7convert: {error}; what was written to files stays", error=True)
+            return NO_OUTPUT
 
     def main(self, args: Any = None, **options: Any) -> Any:  # type: ignore[override]
         """Run a command and exit with its status."""
         args = sys.argv[1:] if args is None else list(args)
+        open_streams()
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         try:
-            sys.exit(super().main(args, **{"prog_name": PROGRAM, **options, "standalone_mode": False}))
+            with interrupts.as_exits():
+                sys.exit(super().main(args, **{"prog_name": PROGRAM, **options, "standalone_mode": False}))
         except click.Abort:
             sys.exit(INTERRUPTED)
         except Exception as error:
             if "--debug" in args:
                 raise
-            click.echo(f"t7convert: {printable(explained(error))}", err=True)
+            text = printable(explained(error))
+            say(f"t7convert: {text}", error=True)
+            if "--json" in args:
+                try:
+                    show_json({"status": BAD_USAGE, "error": text})
+                except (OutputError, BrokenPipeError):
+                    discard_output()
             sys.exit(BAD_USAGE)
 
 
@@ -141,12 +163,11 @@ def convert_command(
         raise click.UsageError(f"unexpected {others[0]}: for several files there is t7convert batch")
     from converters.conversion import convert
 
-    messages = Console(stderr=True, highlight=False, soft_wrap=True)
     large = file.stat().st_size > _LARGE
 
     def progress(what: str) -> None:
         if large and not quiet:
-            messages.print(Text(printable(what) + " ...", style="dim"))
+            show([Text(printable(what) + " ...", style="dim")], error=True)
 
     report = convert(
         file,

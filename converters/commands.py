@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import click
 from rich.text import Text
 
 from converters import supported
-from converters.messages import show, show_json, warning_lines
+from converters.messages import say, show, show_json, warning_lines
 from converters.naming import STAGE, printable
 from converters.options import A_PATH, debug_option, file_argument, json_option, shape_option
 
@@ -70,8 +71,11 @@ def inspect_command(
     if page is not None:
         if page.exists() and (not force or page.samefile(file)):
             raise T7Error(f"{printable(str(page))} exists already; --force replaces it, if it is not FILE")
-        _write(page, Page(file.name, root, found, notes, _proof(file, input_shape)).text())
-        click.echo(f"wrote {printable(str(page))}")
+        _write(page, lambda: Page(file.name, root, found, notes, _proof(file, input_shape)).text())
+        if as_json:
+            show_json({"file": str(file), "page": str(page)})
+        else:
+            say(f"wrote {printable(str(page))}")
         return 0
     if as_json:
         content = {"file": str(file), "totals": dataclasses.asdict(sums), "notes": notes}
@@ -105,11 +109,16 @@ def _proof(file: Path, input_shape: str | None) -> Report | str:
             return f"Nothing was converted: {error}"
 
 
-def _write(target: Path, text: str) -> None:
+def _write(target: Path, text: Callable[[], str]) -> None:
     """Write a file; an older one stays until the new one is complete."""
-    with tempfile.TemporaryDirectory(prefix=STAGE, dir=target.parent) as folder:
+    try:
+        stage = tempfile.TemporaryDirectory(prefix=STAGE, dir=target.parent)
+    except OSError as error:
+        error.filename = str(target)
+        raise
+    with stage as folder:
         new = Path(folder, "page")
-        new.write_text(text, "utf-8")
+        new.write_text(text(), "utf-8")
         os.replace(new, target)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import re
-import signal
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -88,7 +87,7 @@ class _Conversion:
                     row.whole(stage / self._file(row), self.root)
                     self._prove_resaved(name, stage / self._file(row))
             written = self._all_files()
-            with interrupts.postponed(signal.SIGINT, signal.SIGTERM):  # all files, or none
+            with interrupts.postponed():  # all files, or none
                 for name in written:
                     os.replace(stage / name, self.folder / name)
         _note_shared_weights(self.jobs)

@@ -15,6 +15,7 @@ from converters.naming import printable
 from converters.native import FAILURES
 from converters.tree import description
 from t7compat.errors import T7Error
+from t7compat.mersenne import Generator
 from t7compat.nested import Truth, entries, type_name
 from t7compat.nn.criterion import Criterion
 from t7compat.nn.module import Module
@@ -171,7 +172,9 @@ def _between(a: Any, b: Any, path: Path, tolerance: float) -> Change | None:
         return Change(_text(path), "other type", description(a), description(b))
     if isinstance(a, torch.Tensor | Storage):
         return _between_numbers(_data(a), _data(b), path, tolerance)
-    if isinstance(a, LuaFunction):
+    if isinstance(a, Generator):
+        equal = torch.equal(a.getRNGState(), b.getRNGState())
+    elif isinstance(a, LuaFunction):
         equal = a.bytecode == b.bytecode
     elif isinstance(a, int | float) and not isinstance(a, bool):
         equal = a == b or abs(a - b) <= tolerance or (math.isnan(a) and math.isnan(b))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,39 @@ if TYPE_CHECKING:
     from converters.report import Report
 
 
+class OutputError(Exception):
+    """stdout takes no text: the disk is full, for example."""
+
+
+def open_streams() -> None:
+    """Let what is read from closed standard streams be nothing, and what is written to them go nowhere.
+
+    cron and daemons start programs with such streams, and a file that is opened would take their place.
+    """
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(free, True)
+    os.close(free)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def discard_output() -> None:
+    """Let what is still to be printed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str, error: bool = False, nl: bool = True) -> None:
+    """Print a text; OutputError if stdout takes none.  What stderr does not take is lost."""
+    try:
+        click.echo(text, err=error, nl=nl)
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        if not error:
+            raise OutputError(f"stdout: {problem.strerror}") from problem
+
+
 def show(lines: list[Text], error: bool = False) -> None:
     """Print lines, in colours where a terminal shows them."""
     console = Console(stderr=error, highlight=False, soft_wrap=True)
@@ -24,12 +58,12 @@ def show(lines: list[Text], error: bool = False) -> None:
         for line in lines:
             console.print(line)
     else:  # the console is slow with the long output that programs read
-        click.echo("\n".join(line.plain for line in lines), err=error, nl=bool(lines))
+        say("\n".join(line.plain for line in lines), error, nl=bool(lines))
 
 
 def show_json(content: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(content, indent=2))
+    say(json.dumps(content, indent=2))
 
 
 def report_lines(report: Report) -> list[Text]:

@@ -13,7 +13,7 @@ from converters.conversion import file_names, read
 from converters.naming import identifier, printable
 from converters.native import FAILURES, Plan, disagreeing
 from converters.report import Verification
-from t7compat.errors import T7Error
+from t7compat.errors import InputError, T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module
 
@@ -34,7 +34,8 @@ def recheck(
     model, written = Path(model), Path(written)
     sizes = samples.parse(input_shape) if input_shape else None
     with written.open(encoding="utf-8"):  # an error now is better than one in the other process
-        pass
+        if written.suffix != ".py":
+            raise InputError(f"{printable(str(written))}: expected a written network, NAME.py")
     found = checkpoint.networks(read(model)[0])
     where = _network(model, written, network, list(found))
     result = Verification()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from t7compat.rnn.sequencer import Sequencer
 from t7compat.table import Table, leaves, to_tuples
 
 BATCH, STEPS = 2, 3
+_LARGEST = 1 << 48  # numbers of a tensor, with which a processor of today can address them
 _MOST = 1 << 18  # places of a plane or volume
 _WIDTHS = (8, 16, 28, 32, 64, 96, 128, 224, 227, 256)  # of images, from small to large
 
@@ -58,7 +60,10 @@ def parse(text: str) -> list[tuple[int, ...]]:
     """The sizes that `3x4` stands for, or `3x4,3x5` for a table of two tensors."""
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*(,[1-9]\d*(x[1-9]\d*)*)*", text):
         raise InputError(f"expected a size such as 3x4, or 3x4,3x5 for a table of two tensors, got {text!r}")
-    return [tuple(map(int, part.split("x"))) for part in text.split(",")]
+    sizes = [tuple(map(int, part.split("x"))) for part in text.split(",")]
+    if max(map(math.prod, sizes)) > _LARGEST:
+        raise InputError(f"expected a size that can be in memory, got {text}")
+    return sizes
 
 
 def shaped(sizes: list[tuple[int, ...]], wishes: Iterable[Shape]) -> Shape:

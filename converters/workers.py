@@ -79,6 +79,7 @@ def run(
     with _folders([] if options.get("dry_run") else [task.folder for task in tasks]):
         try:
             while len(results) < len(tasks):
+                workers = [w for w in workers if w.task is not None or w.process.is_alive()]
                 idle = [worker for worker in workers if worker.task is None]
                 while pending and len(workers) - len(idle) < jobs:
                     if not idle:
@@ -95,7 +96,7 @@ def run(
                     results[task] = result
                     done(result)
         finally:
-            with interrupts.postponed(signal.SIGINT):
+            with interrupts.postponed():
                 stop(workers)
     return _disputed([results[task] for task in tasks])
 
@@ -202,8 +203,8 @@ def stop(workers: Sequence[Worker]) -> None:
 def _cause_of_death(code: int | None) -> str:
     if code == -_KILL:
         return "its worker was killed, as the system does when memory runs out"
-    if code is not None and code < 0:
-        return f"its worker crashed: {signal.strsignal(-code)}"
+    if code is not None and (code < 0 or code > interrupts.STATUS):
+        return f"its worker ended: {signal.strsignal(-code if code < 0 else code - interrupts.STATUS)}"
     return f"its worker ended with exit status {code}"
 
 
@@ -231,9 +232,9 @@ def _work(channel: Connection, options: dict[str, Any]) -> None:
     if _IS_POSIX:
         os.setpgid(0, 0)  # with the processes that it starts
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout is for what the command prints
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tidies up on its way
     needs_proof = options["check"] and not options["dry_run"]
     with (
+        interrupts.as_exits(),
         interpreter.kept() if needs_proof else contextlib.nullcontext(),
         contextlib.suppress(EOFError, BrokenPipeError),
     ):

@@ -222,6 +222,12 @@ def test_inspect_as_json(save: Callable[..., Path]) -> None:
     assert row["type"] == "torch.DoubleTensor"
 
 
+def test_inspect_to_a_page_as_json(save: Callable[..., Path], tmp_path: Path) -> None:
+    path, page = save(Table(x=1)), tmp_path / "page.html"
+    content = json.loads(t7convert("inspect", path, "--html", page, "--json").stdout)
+    assert content == {"file": str(path), "page": str(page)}
+
+
 def test_inspect_deep_and_cyclic_tables(save: Callable[..., Path]) -> None:
     deep = value = Table()
     for _ in range(3000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import pytest
 from command import mlp, odd, t7convert
 
 import t7compat
+from converters import workers
+from converters.batch import Task
 from t7compat import Table
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -114,10 +117,27 @@ def test_which_files_are_chosen(models: Path) -> None:
 
 
 def test_what_was_saved_again_is_no_source(models: Path) -> None:
+    """Whatever it is converted to; but it is converted if it is given itself."""
     for _ in range(2):
-        result = t7convert("batch", models, "--pattern", "a*.t7", "--to", "t7", "--force")
+        result = t7convert("batch", models, "--pattern", "a*.t7", "--to", "t7,t7-ascii", "--force")
         assert result.exit_code == 0, result.output
-    assert [name for name in tree(models) if name.startswith("a")] == ["a.clean.t7", "a.t7"]
+    assert [name for name in tree(models) if name.startswith("a")] == ["a.ascii.t7", "a.clean.t7", "a.t7"]
+    assert sources(models, "--pattern", "a*.t7") == ["a.t7"]
+    assert sources(models, "--pattern", "a*.t7", "-o", models / "out") == ["a.t7"]
+    assert sources(models / "a.clean.t7") == sources(models, "--pattern", "*.clean.t7") == ["a.clean.t7"]
+
+
+@POSIX
+def test_links_to_folders(models: Path, tmp_path: Path) -> None:
+    """Each folder is entered once, under its own name if it can be."""
+    (tmp_path / "far").mkdir()
+    t7compat.save(tmp_path / "far" / "x.t7", mlp())
+    for link, place in (("again", models / "old"), ("far", tmp_path / "far"), ("old/loop", models)):
+        (models / link).symlink_to(place)
+    out = tmp_path / "out"
+    result = t7convert("batch", models, "-o", out, "--no-verify", "--quiet", "--pattern", "[!bo]*.[tT]7")
+    assert result.exit_code == 0, result.stderr
+    assert [name for name in tree(out) if name.endswith(".py")] == ["a.py", "far/x.py", "old/deep/c.py"]
 
 
 # ---- what is refused before anything is written
@@ -230,6 +250,30 @@ def test_worker_that_is_killed(models: Path, tmp_path: Path) -> None:
     assert "its worker was killed" in failed["error"]
     name = "odd" if Path(failed["source"]).name == "a.t7" else "a"
     assert {Path(file).stem for file in tree(out)} == {name}
+
+
+@POSIX
+def test_worker_that_is_ended(models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with running("batch", models / "a.t7", "-o", out, "--json", "-q") as process:
+        (stage,) = until(lambda: list(out.glob(".t7convert-*")), process)
+        os.kill(int(stage.name.split("-")[1]), signal.SIGTERM)
+        (report,) = json.loads(process.communicate()[0])
+    assert report["error"] == "its worker ended: Terminated"
+    assert not out.exists()
+
+
+def test_worker_that_dies_between_two_files(models: Path, tmp_path: Path) -> None:
+    """The next file gets another one."""
+
+    def done(result: workers.Result) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+            worker.join()
+
+    tasks = [Task(models / "a.t7", tmp_path / "out"), Task(models / "odd.t7", tmp_path / "out")]
+    results = workers.run(tasks, {"check": False, "dry_run": False}, 1, done)
+    assert [result.status for result in results] == [0, 1]
 
 
 @POSIX

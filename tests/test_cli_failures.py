@@ -181,6 +181,36 @@ def test_bad_files(tmp_path: Path) -> None:
     refused(t7convert(tmp_path / "x.t7", "-o", out), out, "x.t7", "byte")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bad.t7"],
+        ["inspect", "bad.t7"],
+        ["inspect", "model.t7", "--html", "none/page.html"],
+        ["diff", "model.t7", "bad.t7"],
+        ["verify", "bad.t7", "bad.py"],
+        ["batch", "empty"],
+        ["batch", "model.t7", "model.t7b"],
+        ["--list-supported", "--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_errors_as_json(
+    arguments: list[str], save: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the same on stderr as without --json."""
+    monkeypatch.chdir(save(mlp()).parent)
+    save(mlp(), "model.t7b")
+    Path("empty").mkdir()
+    Path("bad.t7").touch()
+    without, result = t7convert(*arguments), t7convert(*arguments, "--json")
+    error = result.stderr.removeprefix("t7convert: ").removesuffix("\n")
+    assert (result.exit_code, result.stderr) == (without.exit_code, without.stderr)
+    assert (result.exit_code, without.stdout) == (2, "")
+    assert json.loads(result.stdout) == {"status": 2, "error": error}
+    assert ".t7convert-" not in error
+
+
 def test_file_without_a_network(save: Callable[..., Path], tmp_path: Path) -> None:
     refused(t7convert(save(Table(x=1)), "-o", tmp_path / "out"), tmp_path / "out", "no network", "inspect")
 
@@ -193,6 +223,7 @@ def test_file_without_a_network(save: Callable[..., Path], tmp_path: Path) -> No
         (["model.t7", "other.t7"], "other.t7"),
         (["model.t7", "--input-shape", "3by4"], "3by4"),
         (["model.t7", "--input-shape", "0x3"], "0x3"),
+        (["model.t7", "--input-shape", "99999999999999999999x3"], "99999999999999999999x3"),
         (["inspect"], "FILE"),
         (["inspect", "model.t7", "--depth", "x"], "depth"),
     ],

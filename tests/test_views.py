@@ -21,6 +21,7 @@ import t7compat
 from converters.drawing import _Layout
 from converters.flow import flow
 from t7compat import Table, nn, registry
+from t7compat.mersenne import Generator
 
 MODELS = GOLDEN / "models"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -247,6 +248,14 @@ def test_diff_with_a_tolerance_and_as_json(save: Callable[..., Path]) -> None:
     assert change["largest"] == pytest.approx(0.5)
 
 
+def test_diff_of_generators(save: Callable[..., Path]) -> None:
+    one, again, other = (save(Table(state=Generator(seed)), f"{i}.t7") for i, seed in enumerate((1, 1, 2)))
+    assert t7convert("diff", one, again).exit_code == 0
+    result = t7convert("diff", one, other)
+    assert result.exit_code == 1
+    assert "other value: state: torch.Generator" in result.stdout
+
+
 @pytest.mark.parametrize("name", ["attention_graph", "resnet_basic", "tagger_bisequencer"])
 def test_networks_that_torch7_cleared_are_not_different(name: str) -> None:
     result = t7convert("diff", MODELS / f"{name}.full.t7", MODELS / f"{name}.clear.t7")
@@ -263,8 +272,10 @@ def test_networks_that_torch7_cleared_are_not_different(name: str) -> None:
         (lambda text: text.replace("nn.Tanh()", "nn.ReLU()"), 3, "DEVIATES"),
         (lambda text: text.replace("def load", "def loaded"), 3, "has no attribute 'load'"),
         (lambda text: text + "import t7compat", 3, "t7compat"),
+        (lambda text: text + "import sys; sys.exit(0)", 3, "SystemExit: 0"),
+        (lambda text: text + "import os; os._exit(0)", 3, "the fresh interpreter failed: exit status 0"),
     ],
-    ids=("as written", "other layer", "no load", "imports t7compat"),
+    ids=("as written", "other layer", "no load", "imports t7compat", "ends", "ends at once"),
 )
 def test_verify(
     edit: Callable[[str], str], status: int, word: str, save: Callable[..., Path], tmp_path: Path
@@ -291,9 +302,12 @@ def test_verify_one_of_several_networks(save: Callable[..., Path], tmp_path: Pat
     assert (result.exit_code, "--network" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("names", [("model.t7", "none.py"), ("none.t7", "model.t7")])
+@pytest.mark.parametrize(
+    "names", [("model.t7", "none.py"), ("none.t7", "model.py"), ("model.t7", "model.t7")]
+)
 def test_verify_what_is_not_there(names: tuple[str, str], save: Callable[..., Path]) -> None:
     folder = save(mlp()).parent
+    (folder / "model.py").touch()
     result = t7convert("verify", *(folder / name for name in names))
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
