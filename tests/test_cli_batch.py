@@ -284,7 +284,7 @@ def test_ctrl_c(models: Path, tmp_path: Path) -> None:
         stages = until(lambda: list(out.glob(".t7convert-*")), process)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 130, output + errors
     assert "Traceback" not in output + errors
     for stage in stages:
         with pytest.raises(ProcessLookupError):
