@@ -22,7 +22,7 @@ from converters import Unconvertible, from_native
 from t7compat import Table, mersenne, nn
 from t7compat.table import leaves
 
-tnn = torch.nn
+tnn, F = torch.nn, torch.nn.functional
 Tensor = torch.Tensor
 
 
@@ -49,6 +49,22 @@ def run(network: tnn.Module, inputs: tuple[Tensor, ...]) -> Any:
     return output[0] if isinstance(network, tnn.RNNBase) else output
 
 
+class Does(tnn.Module):
+    """A forward as an argument."""
+
+    def __init__(self, forward: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.does = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.does(x)
+
+
+def made(network: tnn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
+    """The module; scaling to a size, or keeping that of one axis, is for the sizes of the example only."""
+    return from_native(network, inputs, fixed_sizes=isinstance(network, tnn.Upsample | tnn.AdaptiveAvgPool2d))
+
+
 def close(got: Any, want: Any, coarse: bool = False) -> None:
     """Compare; Torch7 has the places of linear upsampling in single precision."""
     got, want = leaves(got), leaves(want)
@@ -66,7 +82,7 @@ def test_the_saved_module_gives_the_output(
     make: Callable[[], tnn.Module], input: Callable[[], Any], save: Callable[..., Path]
 ) -> None:
     network, inputs = prepared(make, input)
-    module = t7compat.load(save(from_native(network, inputs)))
+    module = t7compat.load(save(made(network, inputs)))
     module.evaluate()
     with torch.no_grad():
         want = run(network.eval(), inputs)
@@ -86,7 +102,7 @@ def test_torch7_gave_the_output(row: Any) -> None:
 @over([row for row in LAYERS + NETWORKS if not is_random(row[1]())])
 def test_gradients_are_those_of_autograd(make: Callable[[], tnn.Module], input: Callable[[], Any]) -> None:
     network, inputs = prepared(make, input)
-    module = from_native(network, inputs)
+    module = made(network, inputs)
     flat = module.getParameters()[1] if module.parameters() else torch.zeros(0)
     sources = [x.requires_grad_() for x in inputs if x.is_floating_point()]
     output = run(network, inputs)
@@ -134,8 +150,8 @@ def test_without_an_example_one_is_found() -> None:
 
 
 def test_sizes_that_were_found_are_not_taken_for_those_of_the_user() -> None:
-    network = tnn.Sequential(tnn.Conv2d(1, 4, 5), tnn.Flatten(2))
-    with pytest.raises(Unconvertible, match=r"^1: torch\.nn\..*Flatten: the size of its input must be known"):
+    network = tnn.Sequential(tnn.Conv2d(1, 4, 5), tnn.AdaptiveAvgPool2d((2, None)))
+    with pytest.raises(Unconvertible, match=r"^1: .*AdaptiveAvgPool2d: the size of its input must be known"):
         from_native(network)
 
 
@@ -154,6 +170,83 @@ def test_a_network_without_sizes_of_its_own_takes_others() -> None:
     module = from_native(norm, torch.randn(2, 4, 6, 6).double())
     x = torch.randn(3, 4, 9, 5).double()
     close(module.forward(x), norm(x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "others"),
+    [
+        (tnn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), (2, 2, 5, 5), [(3, 2, 8, 4)]),
+        (Does(lambda x: x[:, -3:-1]), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
+        (Does(lambda x: x[:, -1:]), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
+        (tnn.Flatten(0, 1), (2, 3, 4, 5), [(3, 6, 4, 7)]),
+        (tnn.Flatten(1, 2), (2, 3, 4, 5), [(3, 6, 4, 7)]),
+        (tnn.Unflatten(1, (2, -1)), (2, 4, 5), [(3, 8, 5), (2, 4, 10)]),
+        (Does(lambda x: x.view(x.size(0), x.size(1), 2, 2).mean(2)), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
+        (Does(lambda x: x.view(2, -1)), (2, 4), [(4, 4), (6, 4)]),
+        (Does(lambda x: x.view(1, -1)), (1, 4), [(3, 4)]),
+    ],
+)  # fmt: skip
+def test_of_other_sizes(layer: tnn.Module, size: Any, others: Any) -> None:
+    module = from_native(layer.double(), torch.randn(size).double())
+    for other in others:
+        x = torch.randn(other).double()
+        with torch.no_grad():
+            close(module.forward(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("forward", "size"),
+    [
+        (lambda x: x.sum(1) / x.size(1), (2, 5, 4)),
+        (lambda x: x[:, : x.size(1) // 2], (2, 6, 4)),
+        (lambda x: x.chunk(2, 1)[1], (2, 6, 4)),
+        (lambda x: torch.tanh(x.reshape(-1, 4)).view(x.size(0), -1, 4), (2, 5, 4)),
+        (lambda x: x.unsqueeze(1) @ x.unsqueeze(1).transpose(2, 3), (2, 5, 4)),
+    ],
+)
+def test_sizes_of_the_example_are_refused_or_asked_for(forward: Any, size: Any) -> None:
+    layer, x = Does(forward), torch.randn(size).double()
+    with pytest.raises(Unconvertible, match=r"for an input of .*fixed_sizes=True"):
+        from_native(layer, x)
+    close(from_native(layer, x, fixed_sizes=True).forward(x), layer(x))
+
+
+class Holds(tnn.Module):
+    """A forward that has a parameter, a buffer and layers."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.does, self.p = forward, tnn.Parameter(torch.randn(4, 4).double())
+        self.register_buffer("b", torch.randn(4, 4).double())
+        self.linear, self.lstm = tnn.Linear(4, 4).double(), tnn.LSTM(4, 4).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.does(self, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda s, x: x - s.p[:1], "the parameter p would not be trained"),
+        (lambda s, x: x / s.p[:1], "the parameter p would not be trained"),
+        (lambda s, x: x * s.p[:1].exp(), "the parameter p would not be trained"),
+        (lambda s, x: F.linear(x, s.p * 0.5), "the parameter p would not be trained"),
+        (lambda s, x: F.linear(x, s.b), "the buffer b would be trained"),
+        (lambda s, x: F.linear(F.linear(x, s.p).tanh(), s.p.t()), "the gradient of the parameter p"),
+        (lambda s, x: s.linear(x).detach() * x, "detach"),
+    ],
+)
+def test_what_would_be_trained_differently_is_named(forward: Any, message: str) -> None:
+    network, x = Holds(forward), torch.randn(3, 4).double()
+    with pytest.raises(Unconvertible, match=message):
+        from_native(network, x)
+    if "detach" not in message:
+        from_native(network.requires_grad_(False), x)
+
+
+def test_an_lstm_that_works_twice_is_one() -> None:
+    network = Holds(lambda s, x: s.lstm(s.lstm(x)[0])[0])
+    assert from_native(network, torch.randn(3, 2, 4).double()).getParameters()[0].numel() == 144
 
 
 def test_shared_parameters_are_shared(save: Callable[..., Path]) -> None:

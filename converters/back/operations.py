@@ -14,7 +14,7 @@ from torch import fx
 
 from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
-from converters.back.layers import flattened
+from converters.back.layers import flattened, permuted
 from converters.back.planes import padding
 from converters.back.setting import chain
 from converters.back.states import LastOutputs, recurrent
@@ -193,12 +193,17 @@ for _name, _make in _POINTWISE.items():
     OPERATIONS[_name] = _pointwise(_make)
 
 
-@operation("clone", "detach", "to", "float", "double", "half", "type_as", "cuda", "cpu", "type", "long")
+@operation("clone", "to", "float", "double", "half", "type_as", "cuda", "cpu", "type", "long")
 def _same(forward: Forward, input: Value, *arguments: Any, **named: Any) -> Value:
     before = forward.example(input).once[0].dtype
     if before.is_floating_point != forward.once.dtype.is_floating_point:
         raise Unconvertible(f"{forward.name} makes numbers of indices, or indices of numbers")
     return input
+
+
+@operation("detach")
+def _detach(forward: Forward, input: Value) -> Value:
+    raise Unconvertible("its forward calls detach: Torch7 has no module that stops gradients")
 
 
 @operation("clamp", "clip", "clamp_min", "clamp_max")
@@ -294,7 +299,7 @@ def _transpose(forward: Forward, input: Value, *dims: Any) -> Value:
     rank = forward.example(input).once[0].dim()
     if forward.operation.startswith("permute"):
         wanted = [d % rank for d in (dims[0] if isinstance(dims[0], tuple | list) else dims)]
-        return forward.apply(indexing.permutation(wanted), input)
+        return forward.apply(chain(*(permuted(wanted) or [nn.Identity()])), input)
     one, other = (d % rank + 1 for d in dims or (0, 1))
     return forward.apply(nn.Transpose((one, other)), input)
 

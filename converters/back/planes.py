@@ -252,7 +252,7 @@ def padding(setting: Setting, sides: list[int], mode: str, value: float = 0) -> 
         before, after = sides[2 * i : 2 * i + 2]
         dim = leading + axes - i
         if mode == "circular":
-            steps.append(ring(before, after, dim, setting.size[dim - 1]))
+            steps.append(ring(before, after, dim))
             continue
         if before < 0 or after < 0:
             steps.append(nn.Narrow(dim, 1 + max(-before, 0), -1 - max(-after, 0)))
@@ -261,11 +261,13 @@ def padding(setting: Setting, sides: list[int], mode: str, value: float = 0) -> 
     return chain(*steps) if steps else nn.Identity()
 
 
-def ring(before: int, after: int, dim: int, size: int) -> Any:
+def ring(before: int, after: int, dim: int) -> Any:
     """The last elements along a dimension, then all of them, then the first ones."""
+    if before < 0 or after < 0:
+        raise Unconvertible("circular padding that takes something away cannot be converted")
     module = nn.Concat(dim)
-    if before:
-        module.add(nn.Narrow(dim, size - before + 1, before))
+    for i in range(-before, 0):
+        module.add(chain(nn.Select(dim, i), nn.Unsqueeze(dim)))
     module.add(nn.Identity())
     return module.add(nn.Narrow(dim, 1, after)) if after else module
 

@@ -49,6 +49,17 @@ class Example(NamedTuple):
         return Example((output(self.once),), (output(self.twice),), self.is_given)
 
 
+class Taken(NamedTuple):
+    """A tensor of PyTorch that became a parameter, or a part of one.
+
+    `read` finds its gradient in that of the module, `slope`.
+    """
+
+    source: Tensor
+    slope: Tensor
+    read: Callable[[Tensor], Tensor]
+
+
 @dataclass
 class Memory:
     """What the rules for one network have in common."""
@@ -57,6 +68,8 @@ class Memory:
     known: dict[Place, tuple[Tensor, Tensor | None]] = field(default_factory=dict)  # with the gradient
     kept: list[Any] = field(default_factory=list)  # alive, so that a place or an identity means one thing
     marked: set[int] = field(default_factory=set)
+    parts: dict[Any, Module] = field(default_factory=dict)  # of layers that are used again, by their names
+    taken: list[Taken] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -135,7 +148,13 @@ class Setting:
                 fields[name].copy_(source.detach().reshape(fields[name].shape))
                 self.memory.known[place] = fields[name], fields.get(gradient)
                 self.memory.kept.append(source)
+                if gradient in fields:
+                    self.take(source, fields[gradient], lambda slope: slope)
         return module
+
+    def take(self, source: Tensor, slope: Tensor, read: Callable[[Tensor], Tensor]) -> None:
+        """Note that a tensor is in a parameter with this gradient, in which `read` finds its own."""
+        self.memory.taken.append(Taken(source, slope, read))
 
 
 Rule = Callable[[Any, Setting], Any]
