@@ -244,6 +244,49 @@ def test_what_would_be_trained_differently_is_named(forward: Any, message: str) 
         from_native(network.requires_grad_(False), x)
 
 
+class Trains(tnn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * 2 if self.training else x)
+
+
+def test_what_is_done_in_training_only_is_refused() -> None:
+    with pytest.raises(Unconvertible, match="something else in training"):
+        from_native(tnn.Sequential(Trains(3, 2)), torch.randn(2, 3))
+    from_native(tnn.Sequential(Trains(3, 2)).eval(), torch.randn(2, 3))
+
+
+class FrozenBN(tnn.BatchNorm2d):
+    pass
+
+
+class GlobalPool(tnn.AdaptiveMaxPool2d):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [
+        (tnn.Sequential(FrozenBN(3), GlobalPool(2)), (2, 3, 6, 6)),
+        (tnn.Sequential(tnn.Linear(4, 4), tnn.LSTM(4, 3)), (3, 2, 4)),
+        (tnn.Sequential(tnn.Sequential(tnn.GRU(4, 3)), Does(lambda x: x[0] * 2)), (3, 2, 4)),
+        (tnn.Sequential(tnn.ELU(inplace=True), tnn.Linear(4, 3)), (2, 4)),
+        (Does(lambda x: F.threshold(F.logsigmoid(F.normalize(x)), -1.5, -7)), (2, 4)),
+    ],
+)
+def test_the_example_stays_as_it_is(network: tnn.Module, size: Any) -> None:
+    network, x = network.double().eval(), torch.randn(size).double()
+    before = x.clone()
+    module = from_native(network, x)
+    assert torch.equal(x, before)
+    want = network(x.clone())
+    close(module.forward(x), want[0] if isinstance(want, tuple) else want)
+
+
+def test_states_that_are_returned_are_named() -> None:
+    with pytest.raises(Unconvertible, match=r"last state .*output, _ = self\.lstm"):
+        from_native(Holds(lambda s, x: s.lstm(x)), torch.randn(3, 2, 4).double())
+
+
 def test_an_lstm_that_works_twice_is_one() -> None:
     network = Holds(lambda s, x: s.lstm(s.lstm(x)[0])[0])
     assert from_native(network, torch.randn(3, 2, 4).double()).getParameters()[0].numel() == 144

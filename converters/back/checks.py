@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from converters.back.setting import Example, Memory, Taken
+from converters.back.setting import Example, Memory, Taken, cloned, last_recurrent
 from converters.compare import difference
 from converters.text import Unconvertible
 from t7compat.errors import InputError
@@ -18,7 +18,7 @@ from t7compat.nn.rectifiers import RReLU
 from t7compat.nn.resampling import SpatialUpSamplingBilinear, UpSampling
 from t7compat.nn.stochastic import Dropout, PlaneDropout
 from t7compat.nn.transfer import MulConstant
-from t7compat.table import Table, leaves, map_leaves
+from t7compat.table import Table, leaves, map_leaves, to_tuples
 from t7compat.tensortypes import default_type
 
 Tensor = torch.Tensor
@@ -55,13 +55,8 @@ def compared(module: Any, network: torch.nn.Module, inputs: Inputs) -> str:
 
 def run(network: torch.nn.Module, inputs: Inputs) -> Any:
     """What a network gives, for a copy of its inputs: layers may work in place."""
-    output = network(*map_leaves(cloned, inputs))
-    return output[0] if isinstance(network, torch.nn.RNNBase) else output  # without the last state
-
-
-def cloned(value: Any) -> Any:
-    """A copy of a tensor, or the value."""
-    return value.clone() if isinstance(value, Tensor) else value
+    output = network(*cloned(inputs))
+    return output[0] if last_recurrent(network) else output  # without the last state
 
 
 def is_coarse(module: Any) -> bool:
@@ -93,7 +88,7 @@ def check_gradients(module: Any, network: torch.nn.Module, example: Example, mem
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     generator = torch.Generator().manual_seed(1)
-    for inputs in (map_leaves(lambda x: disturbed(x, generator), example.once), example.once):
+    for inputs in (to_tuples(lambda x: disturbed(x, generator), example.once), example.once):
         leaf = [x.detach().clone().requires_grad_() for x in floats(inputs)]
         with torch.enable_grad():
             output = run(network, with_floats(inputs, leaf))
@@ -130,7 +125,7 @@ def floats(inputs: Any) -> list[Tensor]:
 def with_floats(inputs: Inputs, tensors: list[Tensor]) -> Inputs:
     """Inputs with these in the place of their numbers."""
     given = iter(tensors)
-    made: Inputs = map_leaves(
+    made: Inputs = to_tuples(
         lambda x: next(given) if isinstance(x, Tensor) and x.is_floating_point() else x, inputs
     )
     return made
@@ -158,8 +153,8 @@ def covered(
                 f"the parameter {name} would not be trained: the module has it, or what is computed from it, "
                 "as a constant; requires_grad_(False) says that it need not be"
             )
-    if not trained:
-        return
+    if not trained and any(True for _ in network.parameters()):
+        return  # nothing is to be trained
     for one in taken:
         if not any(part_of(p, one.source, p.detach()) is not None for p in network.parameters()):
             name = next((n for n, b in network.named_buffers() if part_of(b, one.source, b) is not None), "")
@@ -279,7 +274,7 @@ def variants(example: Example) -> Iterator[Inputs]:
     rank = len(sizes)
     for axes in (*((axis,) for axis in range(rank)), tuple(range(2, rank))):
         for longer in (doubled, one_more) if axes else ():
-            yield map_leaves(functools.partial(along, axes=axes, sizes=sizes, longer=longer), example.once)
+            yield to_tuples(functools.partial(along, axes=axes, sizes=sizes, longer=longer), example.once)
 
 
 def along(value: Any, axes: tuple[int, ...], sizes: Any, longer: Any) -> Any:

@@ -84,14 +84,14 @@ def item(forward: Forward, value: Value, index: Any) -> Any:
             steps.append(nn.Select(dim, part + 1 if part >= 0 else part))
             continue
         elif isinstance(part, slice):
-            steps += narrowed(part, dim, setting)
+            steps += narrowed(part, dim, setting, value.is_index)
         else:
             raise Unconvertible(f"{forward.name}: only numbers and slices can be an index")
         dim += 1
     return chain(*(steps or [nn.Identity()]))
 
 
-def narrowed(part: slice, dim: int, setting: Setting) -> list[Any]:
+def narrowed(part: slice, dim: int, setting: Setting, is_index: bool) -> list[Any]:
     """nn.Narrow for a slice along a dimension, counted from 1; nothing for all of it."""
     start, stop = part.start or 0, part.stop
     if part.step not in (None, 1) or not all(isinstance(n, int | None) for n in (start, stop)):
@@ -104,6 +104,8 @@ def narrowed(part: slice, dim: int, setting: Setting) -> list[Any]:
         return [nn.Narrow(dim, start + 1, length)]
     if stop is not None and stop >= 0:
         raise Unconvertible("a slice from the end to a place from the start cannot be converted")
+    if is_index:  # of which nn.Select takes none
+        return [nn.Narrow(dim, setting.size[dim - 1] + start + 1, (stop or 0) - start)]
     return [from_end(dim, start, stop or 0)]
 
 

@@ -63,7 +63,8 @@ _LAYERS: dict[str, type[tnn.Module]] = {
     "hardswish": tnn.Hardswish, "hardsigmoid": tnn.Hardsigmoid, "hardshrink": tnn.Hardshrink,
     "softshrink": tnn.Softshrink, "softplus": tnn.Softplus, "softsign": tnn.Softsign, "rrelu": tnn.RReLU,
     "tanhshrink": tnn.Tanhshrink, "logsigmoid": tnn.LogSigmoid, "sigmoid": tnn.Sigmoid, "tanh": tnn.Tanh,
-    "threshold": tnn.Threshold, "glu": tnn.GLU,
+    "log_sigmoid": tnn.LogSigmoid,
+    "threshold": tnn.Threshold, "_threshold": tnn.Threshold, "glu": tnn.GLU,
     "softmax": tnn.Softmax, "log_softmax": tnn.LogSoftmax, "softmin": tnn.Softmin,
     "max_pool1d": tnn.MaxPool1d, "max_pool2d": tnn.MaxPool2d, "max_pool3d": tnn.MaxPool3d,
     "avg_pool1d": tnn.AvgPool1d, "avg_pool2d": tnn.AvgPool2d, "avg_pool3d": tnn.AvgPool3d,
@@ -223,7 +224,9 @@ def _power(forward: Forward, input: Value, exponent: float) -> Value:
 
 
 @operation("normalize")
-def _normalize(forward: Forward, input: Value, p: float = 2, dim: int = 1, eps: float = 1e-12) -> Value:
+def _normalize(
+    forward: Forward, input: Value, p: float = 2, dim: int = 1, eps: float = 1e-12, out: Any = None
+) -> Value:
     if (forward.example(input).once[0].dim(), dim % forward.example(input).once[0].dim()) != (2, 1):
         raise Unconvertible("normalize is converted for matrices, along dimension 1")
     return forward.apply(nn.Normalize(p, eps**p), input)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from converters.back.setting import Setting, chain, counterpart
+from converters.back.setting import Setting, axes_of, chain, counterpart, name_of
 from converters.text import Unconvertible
 from t7compat import nn
 from t7compat.tensortypes import new_tensor
@@ -142,7 +142,7 @@ def _full_convolution(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.MaxPool2d)
 @counterpart.register(tnn.MaxPool3d)
 def _max_pooling(layer: Any, setting: Setting) -> Any:
-    axes = int(type(layer).__name__[-2])
+    axes = axes_of(layer)
     if layer.return_indices:
         raise Unconvertible("modules of Torch7 do not give the indices")
     dilation = sizes(layer.dilation, axes, 1)
@@ -163,7 +163,7 @@ def windows(layer: Any, axes: int) -> Sizes:
 @counterpart.register(tnn.AvgPool2d)
 @counterpart.register(tnn.AvgPool3d)
 def _average_pooling(layer: Any, setting: Setting) -> Any:
-    axes = int(type(layer).__name__[-2])
+    axes = axes_of(layer)
     padding = sizes(layer.padding, axes, 0)
     divisor = getattr(layer, "divisor_override", None)
     if axes == 3:
@@ -185,7 +185,7 @@ def _average_pooling(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.LPPool1d)
 @counterpart.register(tnn.LPPool2d)
 def _power_pooling(layer: Any, setting: Setting) -> Any:
-    axes, p = int(type(layer).__name__[-2]), float(layer.norm_type)
+    axes, p = axes_of(layer), float(layer.norm_type)
     average = nn.SpatialAveragePooling(*windows(layer, axes))
     area = math.prod(sizes(layer.kernel_size, axes, 1))
     average = average.ceil() if layer.ceil_mode else average
@@ -199,8 +199,7 @@ def _power_pooling(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.AdaptiveMaxPool2d)
 @counterpart.register(tnn.AdaptiveMaxPool3d)
 def _adaptive_pooling(layer: Any, setting: Setting) -> Any:
-    name = type(layer).__name__
-    axes, is_max = int(name[-2]), "Max" in name
+    axes, is_max = axes_of(layer), "Max" in name_of(layer)
     if is_max and layer.return_indices:
         raise Unconvertible("modules of Torch7 do not give the indices")
     wanted = (layer.output_size,) * axes if isinstance(layer.output_size, int) else tuple(layer.output_size)

@@ -26,6 +26,32 @@ class Recurrent(tuple[Any, ...]):
     layer: torch.nn.RNNBase
 
 
+def last_recurrent(layer: Any) -> torch.nn.RNNBase | None:
+    """The recurrent layer whose output, with the last state, is that of a layer: itself, or its last one."""
+    while isinstance(layer, torch.nn.Sequential) and len(layer):
+        layer = layer[-1]
+    return layer if isinstance(layer, torch.nn.RNNBase) else None
+
+
+def cloned(value: Any) -> Any:
+    """A value with copies of the tensors in it."""
+    if isinstance(value, tuple | list):
+        made = map(cloned, value)
+        return list(made) if isinstance(value, list) else tuple(made)
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def name_of(layer: torch.nn.Module) -> str:
+    """The name of the class of torch.nn that a layer is of: BatchNorm2d for one that is derived from it."""
+    return next(cls.__name__ for cls in type(layer).__mro__ if cls.__module__.startswith("torch.nn."))
+
+
+def axes_of(layer: torch.nn.Module) -> int:
+    """Over how many axes a layer of torch.nn works: 2 for a Conv2d; 0 if its name does not say that."""
+    name = name_of(layer)
+    return int(name[-2]) if name[-1] == "d" and name[-2].isdigit() else 0
+
+
 class Example(NamedTuple):
     """The arguments of a layer in two runs of the network; in the second one the batch is twice as large.
 
@@ -40,10 +66,11 @@ class Example(NamedTuple):
         """The arguments of the layer that follows."""
 
         def output(arguments: tuple[Any, ...]) -> Any:
-            found = layer(*arguments)
-            if isinstance(layer, torch.nn.RNNBase):
+            found = layer(*cloned(arguments))  # as a layer may work in place
+            recurrent = last_recurrent(layer)
+            if recurrent is not None:
                 found = Recurrent(found)
-                found.layer = layer
+                found.layer = recurrent
             return found
 
         return Example((output(self.once),), (output(self.twice),), self.is_given)
