@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from converters.back.setting import Example, axes_of
+from converters.text import Unconvertible
 
 Tensor = torch.Tensor
 _BATCH = 2
@@ -28,6 +29,11 @@ def example_of(network: torch.nn.Module, input: Any) -> Example | None:
         network(*copy.deepcopy(twice))
     except Exception:  # whatever a forward may raise: the first dimension is not that of a batch
         twice = once
+        try:
+            network(*copy.deepcopy(once))
+        except Exception as error:
+            text = str(error).strip().split("\n")[0]
+            raise Unconvertible(f"the network fails for the example input: {text}") from error
     return Example(once, twice, input is not None)
 
 

@@ -95,12 +95,12 @@ for _name, _cls in _LAYERS.items():
 def _dropout(
     forward: Forward, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Value:
-    """It is recorded in evaluation mode: one that drops even so goes on doing so in Torch7."""
+    """It is recorded in evaluation mode."""
+    if training:
+        raise Unconvertible(f"{forward.operation} drops in evaluation, too, without training=self.training")
     kinds = {"dropout2d": tnn.Dropout2d, "dropout3d": tnn.Dropout3d}
     if forward.operation not in kinds:
-        return forward.apply(nn.Dropout(p, False, False, training), input)
-    if training:
-        raise Unconvertible(f"{forward.operation} that drops in evaluation cannot be converted")
+        return forward.apply(nn.Dropout(p), input)
     return forward.layer(kinds[forward.operation](p), input)
 
 
@@ -141,6 +141,29 @@ def _convolution(cls: Any) -> Operation:
 
 for _axes, _cls in enumerate((tnn.Conv1d, tnn.Conv2d, tnn.Conv3d), 1):
     OPERATIONS[f"conv{_axes}d"] = _convolution(_cls)
+
+
+def _full_convolution(cls: Any) -> Operation:
+    def rule(
+        forward: Forward, input: Value, weight: Any, bias: Any = None,
+        stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    ) -> Value:  # fmt: skip
+        size = weight.once.shape
+        options = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        options |= {"groups": groups, "dilation": dilation}
+        arguments = size[0], size[1] * groups, tuple(size[2:])
+        return with_parameters(forward, cls, arguments, input, weight, bias, **options)
+
+    return rule
+
+
+for _axes, _cls in enumerate((tnn.ConvTranspose1d, tnn.ConvTranspose2d, tnn.ConvTranspose3d), 1):
+    OPERATIONS[f"conv_transpose{_axes}d"] = _full_convolution(_cls)
+
+
+@operation("prelu")
+def _prelu(forward: Forward, input: Value, weight: Any) -> Value:
+    return with_parameters(forward, tnn.PReLU, (weight.once.numel(),), input, weight, None)
 
 
 @operation("layer_norm")
