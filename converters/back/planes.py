@@ -266,7 +266,8 @@ def ring(before: int, after: int, dim: int) -> Any:
         raise Unconvertible("circular padding that takes something away cannot be converted")
     module = nn.Concat(dim)
     for i in range(-before, 0):
-        module.add(chain(nn.Select(dim, i), nn.Unsqueeze(dim)))
+        # nn.Unsqueeze takes a contiguous gradient only, which those of nn.Concat are not
+        module.add(chain(nn.Select(dim, i), nn.Unsqueeze(dim), nn.Contiguous()))
     module.add(nn.Identity())
     return module.add(nn.Narrow(dim, 1, after)) if after else module
 
