@@ -10,13 +10,11 @@ from typing import Any
 import torch
 
 from converters.back import arithmetic, layers, losses, normalizations, planes, recurrent, traced
+from converters.back.checks import check_gradients, check_outputs, check_sizes
 from converters.back.example import example_of
 from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
-from converters.compare import difference
 from converters.text import Unconvertible
-from t7compat.errors import InputError
-from t7compat.nn.resampling import SpatialUpSamplingBilinear, UpSampling
-from t7compat.table import Table, leaves, map_leaves
+from t7compat.table import leaves
 from t7compat.tensortypes import default_type, setdefaulttensortype
 
 __all__ = [
@@ -35,15 +33,18 @@ __all__ = [
 _TYPES = {torch.float64: "torch.DoubleTensor", torch.float16: "torch.HalfTensor"}
 
 
-def from_native(network: torch.nn.Module, input: Any = None, *, check: bool = True) -> Any:
+def from_native(
+    network: torch.nn.Module, input: Any = None, *, check: bool = True, fixed_sizes: bool = False
+) -> Any:
     """The Torch7 module, or criterion, that is equal to a network of PyTorch, with weights of its own.
 
     The layers of torch.nn become those of nn, a forward of one's own a chain of them or an nn.gModule.  An
     example `input` (a tuple for several) tells the sizes where they matter; without one it is guessed where
-    possible.  With `check` both are run on it in evaluation mode.  Classes and the indices of embeddings
-    count from 1 in Lua; several inputs or outputs are tables; the modules are on the CPU, in the mode of the
-    layers.  Raises Unconvertible, which names the layer, for what Torch7 does not have, and if the outputs
-    are not the same.
+    possible.  With `check` both are run on it in evaluation mode, forward and backward, and at other sizes
+    (unless `fixed_sizes`, for a module that is right at the sizes of the example only).  Classes and the
+    indices of embeddings count from 1 in Lua; several inputs or outputs are tables; the modules are on the
+    CPU, in the mode of the layers.  Raises Unconvertible, which names the layer, for what Torch7
+    does not have, and if the outputs or gradients are not the same.
     """
     if not isinstance(network, torch.nn.Module):
         raise Unconvertible(f"expected a torch.nn.Module, got {type(network).__name__}")
@@ -53,9 +54,13 @@ def from_native(network: torch.nn.Module, input: Any = None, *, check: bool = Tr
         is_loss = isinstance(network, torch.nn.modules.loss._Loss)
         example = None if is_loss else example_of(network, input)
         with _default_type(network, example):
-            module = Setting("", example, Memory(modes)).convert(network)
+            memory = Memory(modes)
+            module = Setting("", example, memory).convert(network)
             if check and example is not None:
-                _check(module, network, example)
+                check_outputs(module, network, example)
+                check_gradients(module, network, example, memory)
+                if not fixed_sizes:
+                    check_sizes(module, network, example)
     return module
 
 
@@ -83,30 +88,3 @@ def _default_type(network: torch.nn.Module, example: Example | None) -> Iterator
         yield
     finally:
         setdefaulttensortype(before)
-
-
-def _check(module: Any, network: torch.nn.Module, example: Example) -> None:
-    """Raise Unconvertible unless a copy of the module gives what the network does."""
-    want = network(*example.once)
-    if isinstance(network, torch.nn.RNNBase):
-        want = want[0]  # without the last state
-    copy = module.clone()
-    copy.evaluate()
-    given = map_leaves(_as_torch7, Table.from_python(example.once))
-    try:
-        got = copy.forward(given[1] if len(given) == 1 else given)
-    except InputError as error:
-        raise Unconvertible(f"the module fails for what the network takes: {error}") from None
-    # Torch7 has the places between the pixels in single precision, for doubles, too
-    is_coarse = any(isinstance(part, SpatialUpSamplingBilinear | UpSampling) for part in copy.listModules())
-    wanted = [tensor.float() if is_coarse else tensor for tensor in leaves(want)]
-    found = difference(tuple(g.to(w) for g, w in zip(leaves(got), wanted, strict=True)), tuple(wanted))
-    if not found.within:
-        raise Unconvertible(f"the module gives something else than the network: {found}")
-
-
-def _as_torch7(value: Any) -> Any:
-    """Numbers of the type of the modules, and indices that count from 1."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to("cpu", default_type().dtype) if value.is_floating_point() else value.cpu() + 1

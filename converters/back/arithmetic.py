@@ -17,12 +17,21 @@ Tensor = torch.Tensor
 
 def pair(forward: Forward, one: Any, other: Any) -> list[Value]:
     """Two operands as values of the size of the result; Torch7's modules do not expand by themselves."""
+    rank = forward.once.dim()
+    one, other = (of_rank(value, rank) for value in (one, other))
     values = [indexing.as_value(forward, value, (one, other)) for value in (one, other)]
     for i in (0, 1):
         if values[i].once.shape != forward.once.shape:
             large = values[1 - i] if values[1 - i].once.shape == forward.once.shape else None
             values[i] = indexing.spread(forward, values[i], large)
     return values
+
+
+def of_rank(value: Any, rank: int) -> Any:
+    """A constant with dimensions of size 1 before its own; anything else as it is."""
+    if not isinstance(value, Constant):
+        return value
+    return Constant(*(run.reshape((1,) * (rank - run.dim()) + tuple(run.shape)) for run in value))
 
 
 def number(value: Any) -> float | None:

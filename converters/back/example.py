@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from converters.back.setting import Example
+from converters.back.setting import Example, axes_of
+from converters.text import Unconvertible
 
 Tensor = torch.Tensor
 _BATCH = 2
@@ -28,6 +29,11 @@ def example_of(network: torch.nn.Module, input: Any) -> Example | None:
         network(*copy.deepcopy(twice))
     except Exception:  # whatever a forward may raise: the first dimension is not that of a batch
         twice = once
+        try:
+            network(*copy.deepcopy(once))
+        except Exception as error:
+            text = str(error).strip().split("\n")[0]
+            raise Unconvertible(f"the network fails for the example input: {text}") from error
     return Example(once, twice, input is not None)
 
 
@@ -83,7 +89,6 @@ def drawn(size: tuple[int, ...], is_index: bool, like: Tensor) -> Tensor:
 def candidates(network: torch.nn.Module) -> Iterator[tuple[tuple[int, ...], bool]]:
     """Sizes of inputs, and whether these are indices, that suit the first layer with weights."""
     for layer in network.modules():
-        name = type(layer).__name__
         planes = getattr(layer, "in_channels", getattr(layer, "num_features", None))
         if isinstance(layer, torch.nn.Embedding):
             yield (_BATCH, 5), True
@@ -91,10 +96,10 @@ def candidates(network: torch.nn.Module) -> Iterator[tuple[tuple[int, ...], bool
             yield (5, _BATCH, layer.input_size), False
         elif isinstance(layer, torch.nn.Linear):
             yield (_BATCH, layer.in_features), False
-        elif planes is not None and name[-1:] == "d" and name[-2:-1].isdigit():
-            if name == "BatchNorm1d":
+        elif planes is not None and axes_of(layer):
+            if isinstance(layer, torch.nn.BatchNorm1d):
                 yield (_BATCH, planes), False
-            yield from (((_BATCH, planes, *(side,) * int(name[-2])), False) for side in _SIDES)
+            yield from (((_BATCH, planes, *(side,) * axes_of(layer)), False) for side in _SIDES)
         else:
             continue
         return

@@ -8,11 +8,13 @@ import torch
 
 from converters.back import spreading
 from converters.back.forward import Constant, Forward, Value
-from converters.back.setting import Setting, chain
+from converters.back.layers import divided, flattened
+from converters.back.setting import Setting, chain, joined
 from converters.text import Unconvertible
 from t7compat import nn
 
 Tensor = torch.Tensor
+Size = tuple[int, ...]
 
 
 def viewed(forward: Forward, input: Value, size: tuple[Any, ...]) -> Value:
@@ -24,11 +26,15 @@ def viewed(forward: Forward, input: Value, size: tuple[Any, ...]) -> Value:
     keeps_batch = before.shape[0] == after[0] and doubled.shape[0] == twice[0]
     rest = tuple(size[1:])
     steps = [nn.Contiguous()]
-    if after == before.shape:
+    if after == before.shape and twice == doubled.shape:
         return input
     if keeps_batch and rest == (-1,):
         steps.append(nn.View(-1).setNumInputDims(before.dim() - 1))
     elif keeps_batch and before.dim() > 1:
+        first, merged, parts = middle(before.shape, after)
+        free = tuple(n if size[first + i] != -1 else -1 for i, n in enumerate(parts))
+        if first and (made := rearranged(forward, input, first, merged, free)):
+            return made
         sizes = rest if any(part == -1 for part in rest) else tuple(after[1:])
         steps.append(nn.View(*sizes).setNumInputDims(before.dim() - 1))
     elif len(changing) == 1:
@@ -40,15 +46,25 @@ def viewed(forward: Forward, input: Value, size: tuple[Any, ...]) -> Value:
     return forward.apply(chain(*steps), input)
 
 
-def permutation(wanted: list[int]) -> Any:
-    """nn.Transpose that puts dimension wanted[i] in place i, both counted from 0."""
-    order, swaps = list(range(len(wanted))), []
-    for i, dim in enumerate(wanted):
-        j = order.index(dim)
-        if i != j:
-            order[i], order[j] = order[j], order[i]
-            swaps.append((i + 1, j + 1))
-    return nn.Transpose(*swaps) if swaps else nn.Identity()
+def middle(before: Size, after: Size) -> tuple[int, Size, Size]:
+    """Where two sizes begin to differ, counted from 0, and in what, up to where they are the same again."""
+    first = 0
+    while first < min(len(before), len(after)) and before[first] == after[first]:
+        first += 1
+    last = 0
+    while last < min(len(before), len(after)) - first and before[-1 - last] == after[-1 - last]:
+        last += 1
+    return first, before[first : len(before) - last], after[first : len(after) - last]
+
+
+def rearranged(forward: Forward, input: Value, first: int, merged: Size, parts: Size) -> Value | None:
+    """A view that makes one dimension of several, or several of one; None if it does something else."""
+    setting = forward.setting.at(forward.example(input))
+    if len(parts) == 1:
+        return forward.apply(flattened(first, first + len(merged) - 1, setting), input)
+    if len(merged) == 1:
+        return forward.apply(divided(first, tuple(parts), setting.rank), input)
+    return None
 
 
 def item(forward: Forward, value: Value, index: Any) -> Any:
@@ -68,14 +84,14 @@ def item(forward: Forward, value: Value, index: Any) -> Any:
             steps.append(nn.Select(dim, part + 1 if part >= 0 else part))
             continue
         elif isinstance(part, slice):
-            steps += narrowed(part, dim, setting)
+            steps += narrowed(part, dim, setting, value.is_index)
         else:
             raise Unconvertible(f"{forward.name}: only numbers and slices can be an index")
         dim += 1
     return chain(*(steps or [nn.Identity()]))
 
 
-def narrowed(part: slice, dim: int, setting: Setting) -> list[Any]:
+def narrowed(part: slice, dim: int, setting: Setting, is_index: bool) -> list[Any]:
     """nn.Narrow for a slice along a dimension, counted from 1; nothing for all of it."""
     start, stop = part.start or 0, part.stop
     if part.step not in (None, 1) or not all(isinstance(n, int | None) for n in (start, stop)):
@@ -88,7 +104,19 @@ def narrowed(part: slice, dim: int, setting: Setting) -> list[Any]:
         return [nn.Narrow(dim, start + 1, length)]
     if stop is not None and stop >= 0:
         raise Unconvertible("a slice from the end to a place from the start cannot be converted")
-    return [nn.Narrow(dim, setting.size[dim - 1] + start + 1, -1 if stop is None else stop - start)]
+    if is_index:  # of which nn.Select takes none
+        return [nn.Narrow(dim, setting.size[dim - 1] + start + 1, (stop or 0) - start)]
+    return [from_end(dim, start, stop or 0)]
+
+
+def from_end(dim: int, start: int, stop: int) -> Any:
+    """The elements from start to stop along a dimension, both counted back from its end.
+
+    nn.Narrow cannot say that, nn.Select can, of one.
+    """
+    return joined(
+        nn.JoinTable(dim), *(chain(nn.Select(dim, i), nn.Unsqueeze(dim)) for i in range(start, stop))
+    )
 
 
 def spread(forward: Forward, small: Value, large: Value | None) -> Value:

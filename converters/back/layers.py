@@ -167,10 +167,23 @@ def flattened(start: int, end: int, setting: Setting) -> Any:
         return nn.Identity()
     if (start, end) == (1, rank - 1):
         return nn.View(-1).setNumInputDims(rank - 1)
-    size = setting.size
-    if start:
-        return nn.View(*size[1:start], -1, *size[end + 1 :]).setNumInputDims(rank - 1)
-    return nn.View(-1, *size[end + 1 :])
+    after = [d for d in range(rank) if not start <= d <= end]
+    order = [*after, *range(start, end + 1)]
+    back = [*range(start), len(after), *range(start, len(after))]
+    count = end - start + 1
+    merged = nn.Bottle(nn.View(-1).setNumInputDims(count), count + 1, 2)
+    return chain(*permuted(order), nn.Contiguous(), merged, *permuted(back))
+
+
+def permuted(wanted: list[int]) -> list[Any]:
+    """nn.Transpose that puts dimension wanted[i] in place i, both counted from 0, if need be."""
+    order, swaps = list(range(len(wanted))), []
+    for i, dim in enumerate(wanted):
+        j = order.index(dim)
+        if i != j:
+            order[i], order[j] = order[j], order[i]
+            swaps.append((i + 1, j + 1))
+    return [nn.Transpose(*swaps)] if swaps else []
 
 
 @counterpart.register
@@ -178,12 +191,18 @@ def _unflatten(layer: tnn.Unflatten, setting: Setting) -> Any:
     dim, rank = layer.dim, setting.rank
     if not isinstance(dim, int) or dim % rank == 0:
         raise Unconvertible("only dimensions with a number, and not that of the batch, can be divided")
-    parts = tuple(layer.unflattened_size)
-    if dim % rank == rank - 1 == 1:
-        return nn.View(*parts).setNumInputDims(1)
-    size, dim = setting.size, dim % rank
-    parts = tuple(size[dim] // -math.prod(parts) if part == -1 else part for part in parts)
-    return nn.View(*size[1:dim], *parts, *size[dim + 1 :]).setNumInputDims(rank - 1)
+    return divided(dim % rank, tuple(layer.unflattened_size), rank)
+
+
+def divided(dim: int, parts: tuple[int, ...], rank: int) -> Any:
+    """A dimension, counted from 0, as several."""
+    divide = nn.View(*parts).setNumInputDims(1)
+    if dim == rank - 1 == 1:
+        return divide
+    order = [*(d for d in range(rank) if d != dim), dim]
+    last = rank - 1 + len(parts)
+    back = [*range(dim), *range(rank - 1, last), *range(dim, rank - 1)]
+    return chain(*permuted(order), nn.Contiguous(), nn.Bottle(divide, 2, len(parts) + 1), *permuted(back))
 
 
 # ---- weights

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from converters.back import spreading
-from converters.back.setting import Setting, chain, counterpart, joined
+from converters.back.setting import Setting, axes_of, chain, counterpart, joined
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -24,7 +24,7 @@ tnn = torch.nn
 @counterpart.register(tnn.BatchNorm2d)
 @counterpart.register(tnn.BatchNorm3d)
 def _batch(layer: Any, setting: Setting) -> Any:
-    axes = int(type(layer).__name__[-2])
+    axes = axes_of(layer)
     if axes > 1:
         return over_batch(
             layer, nn.SpatialBatchNormalization if axes == 2 else nn.VolumetricBatchNormalization, setting
@@ -117,7 +117,7 @@ def _root_of_squares(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.InstanceNorm2d)
 @counterpart.register(tnn.InstanceNorm3d)
 def _instance(layer: Any, setting: Setting) -> Any:
-    axes = int(type(layer).__name__[-2])
+    axes = axes_of(layer)
     if layer.track_running_stats:
         raise Unconvertible("with track_running_stats it cannot be converted")
     size = 1, layer.num_features, *(1,) * axes

@@ -14,7 +14,7 @@ from torch import fx
 
 from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
-from converters.back.layers import flattened
+from converters.back.layers import flattened, permuted
 from converters.back.planes import padding
 from converters.back.setting import chain
 from converters.back.states import LastOutputs, recurrent
@@ -63,7 +63,8 @@ _LAYERS: dict[str, type[tnn.Module]] = {
     "hardswish": tnn.Hardswish, "hardsigmoid": tnn.Hardsigmoid, "hardshrink": tnn.Hardshrink,
     "softshrink": tnn.Softshrink, "softplus": tnn.Softplus, "softsign": tnn.Softsign, "rrelu": tnn.RReLU,
     "tanhshrink": tnn.Tanhshrink, "logsigmoid": tnn.LogSigmoid, "sigmoid": tnn.Sigmoid, "tanh": tnn.Tanh,
-    "threshold": tnn.Threshold, "glu": tnn.GLU,
+    "log_sigmoid": tnn.LogSigmoid,
+    "threshold": tnn.Threshold, "_threshold": tnn.Threshold, "glu": tnn.GLU,
     "softmax": tnn.Softmax, "log_softmax": tnn.LogSoftmax, "softmin": tnn.Softmin,
     "max_pool1d": tnn.MaxPool1d, "max_pool2d": tnn.MaxPool2d, "max_pool3d": tnn.MaxPool3d,
     "avg_pool1d": tnn.AvgPool1d, "avg_pool2d": tnn.AvgPool2d, "avg_pool3d": tnn.AvgPool3d,
@@ -94,12 +95,12 @@ for _name, _cls in _LAYERS.items():
 def _dropout(
     forward: Forward, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Value:
-    """It is recorded in evaluation mode: one that drops even so goes on doing so in Torch7."""
+    """It is recorded in evaluation mode."""
+    if training:
+        raise Unconvertible(f"{forward.operation} drops in evaluation, too, without training=self.training")
     kinds = {"dropout2d": tnn.Dropout2d, "dropout3d": tnn.Dropout3d}
     if forward.operation not in kinds:
-        return forward.apply(nn.Dropout(p, False, False, training), input)
-    if training:
-        raise Unconvertible(f"{forward.operation} that drops in evaluation cannot be converted")
+        return forward.apply(nn.Dropout(p), input)
     return forward.layer(kinds[forward.operation](p), input)
 
 
@@ -140,6 +141,29 @@ def _convolution(cls: Any) -> Operation:
 
 for _axes, _cls in enumerate((tnn.Conv1d, tnn.Conv2d, tnn.Conv3d), 1):
     OPERATIONS[f"conv{_axes}d"] = _convolution(_cls)
+
+
+def _full_convolution(cls: Any) -> Operation:
+    def rule(
+        forward: Forward, input: Value, weight: Any, bias: Any = None,
+        stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    ) -> Value:  # fmt: skip
+        size = weight.once.shape
+        options = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        options |= {"groups": groups, "dilation": dilation}
+        arguments = size[0], size[1] * groups, tuple(size[2:])
+        return with_parameters(forward, cls, arguments, input, weight, bias, **options)
+
+    return rule
+
+
+for _axes, _cls in enumerate((tnn.ConvTranspose1d, tnn.ConvTranspose2d, tnn.ConvTranspose3d), 1):
+    OPERATIONS[f"conv_transpose{_axes}d"] = _full_convolution(_cls)
+
+
+@operation("prelu")
+def _prelu(forward: Forward, input: Value, weight: Any) -> Value:
+    return with_parameters(forward, tnn.PReLU, (weight.once.numel(),), input, weight, None)
 
 
 @operation("layer_norm")
@@ -193,12 +217,17 @@ for _name, _make in _POINTWISE.items():
     OPERATIONS[_name] = _pointwise(_make)
 
 
-@operation("clone", "detach", "to", "float", "double", "half", "type_as", "cuda", "cpu", "type", "long")
+@operation("clone", "to", "float", "double", "half", "type_as", "cuda", "cpu", "type", "long")
 def _same(forward: Forward, input: Value, *arguments: Any, **named: Any) -> Value:
     before = forward.example(input).once[0].dtype
     if before.is_floating_point != forward.once.dtype.is_floating_point:
         raise Unconvertible(f"{forward.name} makes numbers of indices, or indices of numbers")
     return input
+
+
+@operation("detach")
+def _detach(forward: Forward, input: Value) -> Value:
+    raise Unconvertible("its forward calls detach: Torch7 has no module that stops gradients")
 
 
 @operation("clamp", "clip", "clamp_min", "clamp_max")
@@ -218,7 +247,9 @@ def _power(forward: Forward, input: Value, exponent: float) -> Value:
 
 
 @operation("normalize")
-def _normalize(forward: Forward, input: Value, p: float = 2, dim: int = 1, eps: float = 1e-12) -> Value:
+def _normalize(
+    forward: Forward, input: Value, p: float = 2, dim: int = 1, eps: float = 1e-12, out: Any = None
+) -> Value:
     if (forward.example(input).once[0].dim(), dim % forward.example(input).once[0].dim()) != (2, 1):
         raise Unconvertible("normalize is converted for matrices, along dimension 1")
     return forward.apply(nn.Normalize(p, eps**p), input)
@@ -294,7 +325,7 @@ def _transpose(forward: Forward, input: Value, *dims: Any) -> Value:
     rank = forward.example(input).once[0].dim()
     if forward.operation.startswith("permute"):
         wanted = [d % rank for d in (dims[0] if isinstance(dims[0], tuple | list) else dims)]
-        return forward.apply(indexing.permutation(wanted), input)
+        return forward.apply(chain(*(permuted(wanted) or [nn.Identity()])), input)
     one, other = (d % rank + 1 for d in dims or (0, 1))
     return forward.apply(nn.Transpose((one, other)), input)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from converters.back.setting import Setting, chain, counterpart
+from converters.back.setting import Setting, axes_of, chain, counterpart, name_of
 from converters.text import Unconvertible
 from t7compat import nn
 from t7compat.tensortypes import new_tensor
@@ -142,7 +142,7 @@ def _full_convolution(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.MaxPool2d)
 @counterpart.register(tnn.MaxPool3d)
 def _max_pooling(layer: Any, setting: Setting) -> Any:
-    axes = int(type(layer).__name__[-2])
+    axes = axes_of(layer)
     if layer.return_indices:
         raise Unconvertible("modules of Torch7 do not give the indices")
     dilation = sizes(layer.dilation, axes, 1)
@@ -163,7 +163,7 @@ def windows(layer: Any, axes: int) -> Sizes:
 @counterpart.register(tnn.AvgPool2d)
 @counterpart.register(tnn.AvgPool3d)
 def _average_pooling(layer: Any, setting: Setting) -> Any:
-    axes = int(type(layer).__name__[-2])
+    axes = axes_of(layer)
     padding = sizes(layer.padding, axes, 0)
     divisor = getattr(layer, "divisor_override", None)
     if axes == 3:
@@ -185,7 +185,7 @@ def _average_pooling(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.LPPool1d)
 @counterpart.register(tnn.LPPool2d)
 def _power_pooling(layer: Any, setting: Setting) -> Any:
-    axes, p = int(type(layer).__name__[-2]), float(layer.norm_type)
+    axes, p = axes_of(layer), float(layer.norm_type)
     average = nn.SpatialAveragePooling(*windows(layer, axes))
     area = math.prod(sizes(layer.kernel_size, axes, 1))
     average = average.ceil() if layer.ceil_mode else average
@@ -199,8 +199,7 @@ def _power_pooling(layer: Any, setting: Setting) -> Any:
 @counterpart.register(tnn.AdaptiveMaxPool2d)
 @counterpart.register(tnn.AdaptiveMaxPool3d)
 def _adaptive_pooling(layer: Any, setting: Setting) -> Any:
-    name = type(layer).__name__
-    axes, is_max = int(name[-2]), "Max" in name
+    axes, is_max = axes_of(layer), "Max" in name_of(layer)
     if is_max and layer.return_indices:
         raise Unconvertible("modules of Torch7 do not give the indices")
     wanted = (layer.output_size,) * axes if isinstance(layer.output_size, int) else tuple(layer.output_size)
@@ -252,7 +251,7 @@ def padding(setting: Setting, sides: list[int], mode: str, value: float = 0) -> 
         before, after = sides[2 * i : 2 * i + 2]
         dim = leading + axes - i
         if mode == "circular":
-            steps.append(ring(before, after, dim, setting.size[dim - 1]))
+            steps.append(ring(before, after, dim))
             continue
         if before < 0 or after < 0:
             steps.append(nn.Narrow(dim, 1 + max(-before, 0), -1 - max(-after, 0)))
@@ -261,11 +260,14 @@ def padding(setting: Setting, sides: list[int], mode: str, value: float = 0) -> 
     return chain(*steps) if steps else nn.Identity()
 
 
-def ring(before: int, after: int, dim: int, size: int) -> Any:
+def ring(before: int, after: int, dim: int) -> Any:
     """The last elements along a dimension, then all of them, then the first ones."""
+    if before < 0 or after < 0:
+        raise Unconvertible("circular padding that takes something away cannot be converted")
     module = nn.Concat(dim)
-    if before:
-        module.add(nn.Narrow(dim, size - before + 1, before))
+    for i in range(-before, 0):
+        # nn.Unsqueeze takes a contiguous gradient only, which those of nn.Concat are not
+        module.add(chain(nn.Select(dim, i), nn.Unsqueeze(dim), nn.Contiguous()))
     module.add(nn.Identity())
     return module.add(nn.Narrow(dim, 1, after)) if after else module
 

@@ -13,6 +13,7 @@ import torch
 from converters.back.setting import Setting, chain, counterpart
 from converters.text import Unconvertible
 from t7compat import nn
+from t7compat.nn.gradients import gradient_name
 
 tnn = torch.nn
 Tensor = torch.Tensor
@@ -34,10 +35,18 @@ def lstm(layer: Any, number: int, reverse: bool, setting: Setting) -> Any:
         i, f, g, o = rows.detach().chunk(4)
         return torch.cat((i, f, o, g))
 
+    first = setting.memory.parts.setdefault((id(layer), number, reverse), module)
+    if first is not module:
+        names = ("weight", "bias", "weightO") if layer.proj_size else ("weight", "bias")
+        return module.share(first, *names, *map(gradient_name, names))
     module.weight.copy_(in_order(torch.cat((of_x, of_h), 1)).t())
     module.bias.copy_(in_order(biases[0] + biases[1]) if layer.bias else torch.zeros_like(module.bias))
     if layer.proj_size:
-        module.weightO.copy_(part(layer, "weight_hr", number, reverse).detach().t())
+        setting.fill(module, weightO=part(layer, "weight_hr", number, reverse).t())
+    setting.take(of_x, module.gradWeight, lambda slope: in_order(slope.t())[:, :inputs])
+    setting.take(of_h, module.gradWeight, lambda slope: in_order(slope.t())[:, inputs:])
+    for bias in biases if layer.bias else ():
+        setting.take(bias, module.gradBias, in_order)
     return module
 
 

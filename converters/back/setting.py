@@ -26,6 +26,32 @@ class Recurrent(tuple[Any, ...]):
     layer: torch.nn.RNNBase
 
 
+def last_recurrent(layer: Any) -> torch.nn.RNNBase | None:
+    """The recurrent layer whose output, with the last state, is that of a layer: itself, or its last one."""
+    while isinstance(layer, torch.nn.Sequential) and len(layer):
+        layer = layer[-1]
+    return layer if isinstance(layer, torch.nn.RNNBase) else None
+
+
+def cloned(value: Any) -> Any:
+    """A value with copies of the tensors in it."""
+    if isinstance(value, tuple | list):
+        made = map(cloned, value)
+        return list(made) if isinstance(value, list) else tuple(made)
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def name_of(layer: torch.nn.Module) -> str:
+    """The name of the class of torch.nn that a layer is of: BatchNorm2d for one that is derived from it."""
+    return next(cls.__name__ for cls in type(layer).__mro__ if cls.__module__.startswith("torch.nn."))
+
+
+def axes_of(layer: torch.nn.Module) -> int:
+    """Over how many axes a layer of torch.nn works: 2 for a Conv2d; 0 if its name does not say that."""
+    name = name_of(layer)
+    return int(name[-2]) if name[-1] == "d" and name[-2].isdigit() else 0
+
+
 class Example(NamedTuple):
     """The arguments of a layer in two runs of the network; in the second one the batch is twice as large.
 
@@ -40,13 +66,25 @@ class Example(NamedTuple):
         """The arguments of the layer that follows."""
 
         def output(arguments: tuple[Any, ...]) -> Any:
-            found = layer(*arguments)
-            if isinstance(layer, torch.nn.RNNBase):
+            found = layer(*cloned(arguments))  # as a layer may work in place
+            recurrent = last_recurrent(layer)
+            if recurrent is not None:
                 found = Recurrent(found)
-                found.layer = layer
+                found.layer = recurrent
             return found
 
         return Example((output(self.once),), (output(self.twice),), self.is_given)
+
+
+class Taken(NamedTuple):
+    """A tensor of PyTorch that became a parameter, or a part of one.
+
+    `read` finds its gradient in that of the module, `slope`.
+    """
+
+    source: Tensor
+    slope: Tensor
+    read: Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -57,6 +95,8 @@ class Memory:
     known: dict[Place, tuple[Tensor, Tensor | None]] = field(default_factory=dict)  # with the gradient
     kept: list[Any] = field(default_factory=list)  # alive, so that a place or an identity means one thing
     marked: set[int] = field(default_factory=set)
+    parts: dict[Any, Module] = field(default_factory=dict)  # of layers that are used again, by their names
+    taken: list[Taken] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -135,7 +175,13 @@ class Setting:
                 fields[name].copy_(source.detach().reshape(fields[name].shape))
                 self.memory.known[place] = fields[name], fields.get(gradient)
                 self.memory.kept.append(source)
+                if gradient in fields:
+                    self.take(source, fields[gradient], lambda slope: slope)
         return module
+
+    def take(self, source: Tensor, slope: Tensor, read: Callable[[Tensor], Tensor]) -> None:
+        """Note that a tensor is in a parameter with this gradient, in which `read` finds its own."""
+        self.memory.taken.append(Taken(source, slope, read))
 
 
 Rule = Callable[[Any, Setting], Any]

@@ -12,9 +12,9 @@ import torch
 from torch import fx
 
 from converters.back import operations
-from converters.back.forward import Constant, Forward, OfBatch, Value
+from converters.back.forward import Constant, Forward, OfBatch, Parts, Value
 from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
-from converters.back.states import with_state
+from converters.back.states import LastOutputs, with_state
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -76,8 +76,46 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
         raise Unconvertible(
             f"torch.fx cannot record its forward ({text}); converters.counterpart.register gives it a rule"
         ) from error
+    if setting.memory.modes.get(id(layer), layer.training):
+        _same_in_training(layer, module, len(setting.example.once))
     runs = [_Runner(module).values(inputs) for inputs in (setting.example.once, setting.example.twice)]
     return _converted(module, setting, layer, runs)
+
+
+# Functions with an argument that says whether they are in training
+_WITH_MODE = (
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
+    "batch_norm", "rrelu", "instance_norm",
+)  # fmt: skip
+
+
+def _same_in_training(layer: torch.nn.Module, module: fx.GraphModule, count: int) -> None:
+    """Raise Unconvertible if a forward does something else in training than in evaluation."""
+    layer.train()
+    try:
+        other = _steps(recorded(layer, count))
+    except Exception:  # whatever a forward may do with the stand-ins for tensors
+        other = None
+    finally:
+        layer.eval()
+    if other != _steps(module):
+        raise Unconvertible(
+            "its forward does something else in training than in evaluation, which would get lost; "
+            "call eval() on it before, if it is not to be trained in Lua"
+        )
+
+
+def _steps(module: fx.GraphModule) -> list[Any]:
+    """What a recorded forward does, besides telling functions in which mode it is."""
+
+    def step(node: fx.Node) -> Any:
+        name = getattr(node.target, "__name__", str(node.target))
+        given: Any = (*node.args, *sorted(node.kwargs.items()))
+        if name in _WITH_MODE:
+            given = [x for x in given if not isinstance(x, bool) and not str(x).startswith("('training',")]
+        return name, str(given)
+
+    return [step(node) for node in module.graph.nodes]
 
 
 # ---- converting
@@ -154,6 +192,12 @@ def _flat(value: Any) -> Iterator[Any]:
 def network(inputs: list[Value], output: Any) -> Any:
     """The values of a forward as one module: a chain if they are one, else an nn.gModule."""
     outputs = list(output) if isinstance(output, tuple | list) else [output]
+    if any(isinstance(value, Parts | LastOutputs) for value in (output, *outputs)):
+        raise Unconvertible(
+            "its output holds the last state of a recurrent layer, or indices of maxima, which "
+            "Torch7 does not give: let its forward return what is used of them "
+            "(output, _ = self.lstm(x); return output)"
+        )
     if not all(isinstance(value, Value) for value in outputs):
         raise Unconvertible("its output must be a tensor, or a tuple of tensors that depend on the input")
     order = _in_order(outputs)

@@ -1,0 +1,169 @@
+"""The check of `from_native`: other sizes, gradients, training, and what it says of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from golden import same
+
+from converters import Unconvertible, from_native
+
+tnn, F = torch.nn, torch.nn.functional
+Tensor = torch.Tensor
+
+
+def close(got: Any, want: Tensor) -> None:
+    same(got, want.detach())
+
+
+class Does(tnn.Module):
+    """A forward as an argument."""
+
+    def __init__(self, forward: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.does = forward
+
+    def forward(self, x: Tensor) -> Any:
+        return self.does(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "others"),
+    [
+        (tnn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), (2, 2, 5, 5), [(3, 2, 8, 4)]),
+        (Does(lambda x: x[:, -3:-1]), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
+        (Does(lambda x: x[:, -1:]), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
+        (tnn.Flatten(0, 1), (2, 3, 4, 5), [(3, 6, 4, 7)]),
+        (tnn.Flatten(1, 2), (2, 3, 4, 5), [(3, 6, 4, 7)]),
+        (tnn.Unflatten(1, (2, -1)), (2, 4, 5), [(3, 8, 5), (2, 4, 10)]),
+        (Does(lambda x: x.view(x.size(0), x.size(1), 2, 2).mean(2)), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
+        (Does(lambda x: x.view(2, -1)), (2, 4), [(4, 4), (6, 4)]),
+        (Does(lambda x: x.view(1, -1)), (1, 4), [(3, 4)]),
+    ],
+)  # fmt: skip
+def test_of_other_sizes(layer: tnn.Module, size: Any, others: Any) -> None:
+    module = from_native(layer.double(), torch.randn(size).double())
+    for other in others:
+        x = torch.randn(other).double()
+        with torch.no_grad():
+            close(module.forward(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("forward", "size"),
+    [
+        (lambda x: x.sum(1) / x.size(1), (2, 5, 4)),
+        (lambda x: x[:, : x.size(1) // 2], (2, 6, 4)),
+        (lambda x: x.chunk(2, 1)[1], (2, 6, 4)),
+        (lambda x: torch.tanh(x.reshape(-1, 4)).view(x.size(0), -1, 4), (2, 5, 4)),
+        (lambda x: x.unsqueeze(1) @ x.unsqueeze(1).transpose(2, 3), (2, 5, 4)),
+    ],
+)
+def test_sizes_of_the_example_are_refused_or_asked_for(forward: Any, size: Any) -> None:
+    layer, x = Does(forward), torch.randn(size).double()
+    with pytest.raises(Unconvertible, match=r"for an input of .*fixed_sizes=True"):
+        from_native(layer, x)
+    close(from_native(layer, x, fixed_sizes=True).forward(x), layer(x))
+
+
+class Holds(tnn.Module):
+    """A forward that has a parameter, a buffer and layers."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.does, self.p = forward, tnn.Parameter(torch.randn(4, 4).double())
+        self.register_buffer("b", torch.randn(4, 4).double())
+        self.linear, self.lstm = tnn.Linear(4, 4).double(), tnn.LSTM(4, 4).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.does(self, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda s, x: x - s.p[:1], "the parameter p would not be trained"),
+        (lambda s, x: x / s.p[:1], "the parameter p would not be trained"),
+        (lambda s, x: x * s.p[:1].exp(), "the parameter p would not be trained"),
+        (lambda s, x: F.linear(x, s.p * 0.5), "the parameter p would not be trained"),
+        (lambda s, x: F.linear(x, s.b), "the buffer b would be trained"),
+        (lambda s, x: F.linear(F.linear(x, s.p).tanh(), s.p.t()), "the gradient of the parameter p"),
+        (lambda s, x: s.linear(x).detach() * x, "detach"),
+    ],
+)
+def test_what_would_be_trained_differently_is_named(forward: Any, message: str) -> None:
+    network, x = Holds(forward), torch.randn(3, 4).double()
+    with pytest.raises(Unconvertible, match=message):
+        from_native(network, x)
+    if "detach" not in message:
+        from_native(network.requires_grad_(False), x)
+
+
+class Trains(tnn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * 2 if self.training else x)
+
+
+def test_what_is_done_in_training_only_is_refused() -> None:
+    with pytest.raises(Unconvertible, match="something else in training"):
+        from_native(tnn.Sequential(Trains(3, 2)), torch.randn(2, 3))
+    from_native(tnn.Sequential(Trains(3, 2)).eval(), torch.randn(2, 3))
+
+
+class FrozenBN(tnn.BatchNorm2d):
+    pass
+
+
+class GlobalPool(tnn.AdaptiveMaxPool2d):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [
+        (tnn.Sequential(FrozenBN(3), GlobalPool(2)), (2, 3, 6, 6)),
+        (tnn.Sequential(tnn.Linear(4, 4), tnn.LSTM(4, 3)), (3, 2, 4)),
+        (tnn.Sequential(tnn.Sequential(tnn.GRU(4, 3)), Does(lambda x: x[0] * 2)), (3, 2, 4)),
+        (tnn.Sequential(tnn.ELU(inplace=True), tnn.Linear(4, 3)), (2, 4)),
+        (Does(lambda x: F.threshold(F.logsigmoid(F.normalize(x)), -1.5, -7)), (2, 4)),
+    ],
+)
+def test_the_example_stays_as_it_is(network: tnn.Module, size: Any) -> None:
+    network, x = network.double().eval(), torch.randn(size).double()
+    before = x.clone()
+    module = from_native(network, x)
+    assert torch.equal(x, before)
+    want = network(x.clone())
+    close(module.forward(x), want[0] if isinstance(want, tuple) else want)
+
+
+def test_states_that_are_returned_are_named() -> None:
+    with pytest.raises(Unconvertible, match=r"last state .*output, _ = self\.lstm"):
+        from_native(Holds(lambda s, x: s.lstm(x)), torch.randn(3, 2, 4).double())
+
+
+@pytest.mark.parametrize(
+    ("forward", "size"),
+    [
+        (lambda s, x: x - s.b[0], (3, 4)),
+        (lambda s, x: x - s.b[0].view(4, 1, 1), (3, 4, 2, 5)),
+        (lambda s, x: F.prelu(x, s.p[0]), (3, 4)),
+        (lambda s, x: F.conv_transpose2d(x, s.p.view(4, 1, 2, 2), stride=2), (3, 4, 2, 5)),
+    ],
+)
+def test_functions_with_parameters(forward: Any, size: Any) -> None:
+    network, x = Holds(forward), torch.randn(size).double()
+    close(from_native(network.requires_grad_(False), x).forward(x), network(x))
+
+
+def test_an_lstm_that_works_twice_is_one() -> None:
+    network = Holds(lambda s, x: s.lstm(s.lstm(x)[0])[0])
+    assert from_native(network, torch.randn(3, 2, 4).double()).getParameters()[0].numel() == 144
+
+
+def test_dropout_in_evaluation_is_refused() -> None:
+    with pytest.raises(Unconvertible, match=r"training=self\.training"):
+        from_native(Does(lambda x: F.dropout(x)), torch.ones(2, 4))
