@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,19 @@ def t7convert(*arguments: Any) -> Result:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert isinstance(result.exception, SystemExit | None), result.exception
     return result
+
+
+def started(*arguments: Any) -> subprocess.Popen[str]:
+    """The command in a process of its own, which heeds all signals: a background job ignores some."""
+    command = [sys.executable, "-m", "converters", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_signals
+    )
+
+
+def _heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def assert_formatted(folder: Path) -> None:

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import mlp, odd, t7convert
+from command import mlp, odd, started, t7convert
 
 import t7compat
 from converters import workers
@@ -221,8 +220,7 @@ def test_folder_that_cannot_be_read(models: Path) -> None:
 @contextmanager
 def running(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "converters", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(*arguments) as process:
         yield process
 
 

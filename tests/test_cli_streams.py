@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import mlp
+from command import mlp, started
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell and signals")
 COMMAND = f"{sys.executable} -m converters"
@@ -49,8 +49,7 @@ def test_signals(
 ) -> None:
     """Nothing that was begun is left."""
     out = tmp_path / "new" / "out"
-    arguments = [sys.executable, "-m", "converters", *command, str(save(mlp())), "-o", str(out)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(*command, save(mlp()), "-o", out) as process:
         while process.poll() is None and not list(out.glob(".t7convert-*")):
             time.sleep(0.01)
         process.send_signal(number)
