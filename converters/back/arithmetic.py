@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 
@@ -58,19 +60,36 @@ def parameter(forward: Forward, value: Any, like: Value, name: str) -> Value | N
     return forward.apply(forward.setting.fill(module, **{field: value.once}), like)
 
 
-@operation("add", "iadd")
-def _add(forward: Forward, one: Any, other: Any, alpha: float = 1) -> Value:
-    if alpha != 1:
-        return _add(forward, one, _multiply_plain(forward, other, alpha))
+class _Commutative(NamedTuple):
+    """What an operation becomes: with a number, of a value with itself, with a parameter, of two values."""
+
+    with_number: Callable[[float], Any]
+    with_itself: Callable[[], Any]
+    with_parameter: str
+    of_two: Callable[[], Any]
+
+
+_SUM = _Commutative(nn.AddConstant, functools.partial(nn.MulConstant, 2), "CAdd", nn.CAddTable)
+_PRODUCT = _Commutative(nn.MulConstant, nn.Square, "CMul", nn.CMulTable)
+
+
+def _in_either_order(forward: Forward, one: Any, other: Any, operation: _Commutative) -> Value:
     if not isinstance(one, Value):
         one, other = other, one
     c = number(other)
     if c is not None:
-        return forward.apply(nn.AddConstant(c), one)
+        return forward.apply(operation.with_number(c), one)
     if one is other:
-        return forward.apply(nn.MulConstant(2), one)
-    found = parameter(forward, other, one, "CAdd")
-    return found or forward.apply(nn.CAddTable(), *pair(forward, one, other))
+        return forward.apply(operation.with_itself(), one)
+    found = parameter(forward, other, one, operation.with_parameter)
+    return found or forward.apply(operation.of_two(), *pair(forward, one, other))
+
+
+@operation("add", "iadd")
+def _add(forward: Forward, one: Any, other: Any, alpha: float = 1) -> Value:
+    if alpha != 1:
+        return _add(forward, one, _multiply_plain(forward, other, alpha))
+    return _in_either_order(forward, one, other, _SUM)
 
 
 def _multiply_plain(forward: Forward, value: Any, factor: float) -> Any:
@@ -97,15 +116,7 @@ def _subtract(forward: Forward, one: Any, other: Any, alpha: float = 1) -> Value
 
 @operation("mul", "imul", "multiply")
 def _multiply(forward: Forward, one: Any, other: Any) -> Value:
-    if not isinstance(one, Value):
-        one, other = other, one
-    c = number(other)
-    if c is not None:
-        return forward.apply(nn.MulConstant(c), one)
-    if one is other:
-        return forward.apply(nn.Square(), one)
-    found = parameter(forward, other, one, "CMul")
-    return found or forward.apply(nn.CMulTable(), *pair(forward, one, other))
+    return _in_either_order(forward, one, other, _PRODUCT)
 
 
 @operation("truediv", "itruediv", "div", "divide")

@@ -13,23 +13,13 @@ from t7compat.rnn import (
     hidden,
     masking,
     misc,
+    nestedtensors,
     recurrences,
     recurrent,
     seq,
     sequencer,
 )
-from t7compat.rnn.nestedtensors import (
-    recursiveAdd,
-    recursiveCopy,
-    recursiveFill,
-    recursiveNew,
-    recursiveNormal,
-    recursiveResizeAs,
-    recursiveSet,
-    recursiveSum,
-    recursiveTensorEq,
-    recursiveType,
-)
+from t7compat.rnn.nestedtensors import *  # noqa: F403
 
 vars(nn)["rnn"] = sys.modules[__name__]  # as in Lua, where programs say nn.rnn.recursiveCopy
 
@@ -45,16 +35,7 @@ __all__ = [
     "misc",
     "recurrences",
     "recurrent",
-    "recursiveAdd",
-    "recursiveCopy",
-    "recursiveFill",
-    "recursiveNew",
-    "recursiveNormal",
-    "recursiveResizeAs",
-    "recursiveSet",
-    "recursiveSum",
-    "recursiveTensorEq",
-    "recursiveType",
     "seq",
     "sequencer",
+    *nestedtensors.__all__,
 ]
