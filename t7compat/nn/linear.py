@@ -53,6 +53,14 @@ class Linear(Module):
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(input, weight, bias)
 
+    def add_gradients(
+        self, input: Tensor, gradOutput: Tensor, scale: float, weight: Tensor, bias: Tensor | None
+    ) -> None:
+        rows, slopes = (input, gradOutput) if input.dim() == 2 else (input[None], gradOutput[None])
+        weight.addmm_(slopes.t(), rows, alpha=scale)
+        if bias is not None:
+            bias.add_(slopes.sum(0), alpha=scale)
+
     def native(self) -> functools.partial[Any]:
         outputs, inputs = self.weight.shape
         return functools.partial(torch.nn.Linear, inputs, outputs, bias=self.bias is not None)

@@ -46,7 +46,8 @@ class Tape:
     """The graph of one forward pass; `input` and `output` are inside it, nested values as tuples."""
 
     __slots__ = (
-        "calls", "chain", "input", "is_recorded", "is_replay", "module", "output", "parameters", "sweep",
+        "calls", "chain", "input", "is_recorded", "is_replay", "module", "output", "parameters", "products",
+        "sweep",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +57,7 @@ class Tape:
         self.module, self.is_replay, self.is_recorded = module, is_replay, torch.is_grad_enabled()
         self.calls: list[tuple[Module, Any]] = []
         self.parameters: list[tuple[Module, str, Tensor]] = []
+        self.products: list[tuple[Module, Any, Tensor]] = []  # see Module.add_gradients
         self.sweep = Sweep()
         self.chain: list[Tensor] = []  # of all opaque calls, see opaque.py
         self.input = to_tuples(as_leaf, input)
@@ -119,22 +121,22 @@ class Tape:
         sweep = self.sweep
         sweep.inputs, sweep.parameters, sweep.failed = inputs, parameters, None
         sweep.scale, sweep.learningRate = scale, learningRate
-        places = self._places() if inputs else {}
+        targets = self._places() if inputs else {}
         for module, _ in self.calls if inputs else ():
             if not module.gradient_has_own_type:
                 module.gradInput = None  # its memory serves the new ones
-        targets = [*places.values()]
         if parameters:
-            targets += [leaf for _, _, leaf in self.parameters]
-        targets += self.chain[:1]
+            targets.update([(id(leaf), leaf) for _, _, leaf in self.parameters])
+            targets.update([(id(output), output) for _, _, output in self.products])
         try:
-            gradients = self._gradients(gradOutput, targets)
+            found = self._gradients(gradOutput, [*targets.values(), *self.chain[:1]])
         except InputError as error:
             self._locate(error)
             raise
+        gradients = dict(zip(targets, found, strict=False))
         if parameters:
-            self._accumulate(gradients[len(places) :], scale, learningRate)
-        return self._set_gradients(dict(zip(places, gradients, strict=False))) if inputs else None
+            self._accumulate(gradients, scale, learningRate)
+        return self._set_gradients(gradients) if inputs else None
 
     def _gradients(self, gradOutput: Any, targets: list[Tensor]) -> tuple[Tensor | None, ...]:
         """The gradients with respect to some tensors of the graph."""
@@ -200,12 +202,18 @@ class Tape:
         return found
 
     def _accumulate(
-        self, gradients: tuple[Tensor | None, ...], scale: float, learningRate: float | None
+        self, gradients: dict[int, Tensor | None], scale: float, learningRate: float | None
     ) -> None:
+        """Add `scale` times the gradients to those of the parameters, or move the parameters."""
         found = [
             (module, name, gradient)
-            for (module, name, _), gradient in zip(self.parameters, gradients, strict=False)
-            if gradient is not None
+            for module, name, leaf in self.parameters
+            if (gradient := gradients[id(leaf)]) is not None
+        ]
+        products = [
+            (module, data_of(input), gradient)
+            for module, input, output in self.products
+            if (gradient := gradients[id(output)]) is not None
         ]
         if learningRate is None:
             usual = []
@@ -215,7 +223,16 @@ class Tape:
                 else:
                     usual.append((gradient_of(module, name), gradient))
             add_all(usual, scale)
+            for module, input, gradient in products:
+                sums = [
+                    None if getattr(module, name) is None else gradient_of(module, name)
+                    for name in module.parameter_names
+                ]
+                module.add_gradients(input, gradient, scale, *sums)
             return
+        for module, input, gradient in products:
+            parameters = [getattr(module, name) for name in module.parameter_names]
+            module.add_gradients(input, gradient, -learningRate, *parameters)
         through_gradients = {id(m): m for m, _, _ in found if m.shared and not m.updates_when_shared}
         for module in through_gradients.values():
             module.zeroGradParameters()
