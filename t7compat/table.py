@@ -263,16 +263,20 @@ _set_entries = Table.__dict__["__entries__"].__set__
 _set_border = Table.__dict__["__border__"].__set__
 
 
+# `list | tuple` would be made anew at each look
+_LISTS, _TABLES = (list, tuple), (Table, dict)
+
+
 def map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
     """`value` with `function` applied to all but tables, lists, tuples and dicts; these become tables."""
     if isinstance(value, torch.Tensor):
         return function(value)
-    if isinstance(value, Table | dict):
-        return Table.from_items((key, map_leaves(function, v)) for key, v in value.items())
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return Table(
             *[function(v) if isinstance(v, torch.Tensor) else map_leaves(function, v) for v in value]
         )
+    if isinstance(value, _TABLES):
+        return Table.from_items((key, map_leaves(function, v)) for key, v in value.items())
     return function(value)
 
 
@@ -282,8 +286,8 @@ def to_tuples(function: Callable[[Any], Any], value: Any) -> Any:
         return function(value)
     if isinstance(value, Table):
         value = tuple(value) if value.is_list() else dict(value.items())
-    if isinstance(value, tuple | list):
-        return tuple([to_tuples(function, v) for v in value])
+    if isinstance(value, _LISTS):
+        return tuple([function(v) if isinstance(v, torch.Tensor) else to_tuples(function, v) for v in value])
     if isinstance(value, dict):
         return {key: to_tuples(function, v) for key, v in value.items()}
     return function(value)
@@ -293,9 +297,9 @@ def leaves(value: Any) -> list[Any]:
     """All that is no table, list, tuple or dict in a nested value, in order."""
     if isinstance(value, torch.Tensor):
         return [value]
-    if isinstance(value, Table | dict):
+    if isinstance(value, _TABLES):
         value = list(value.values())
-    if isinstance(value, list | tuple):
+    if isinstance(value, _LISTS):
         return [leaf for v in value for leaf in ((v,) if isinstance(v, torch.Tensor) else leaves(v))]
     return [value]
 

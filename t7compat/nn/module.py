@@ -61,6 +61,7 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     _type: str
     _computes = False
     _is_opaque = True
+    _has_operands = False
     _lists_parameters = False  # whether the class overrides `parameters`
     _is_bare = False  # whether the class has no parameters, nor may have modules with some inside
     _steps_itself: frozenset[str] = frozenset()  # which of these it overrides: {zeroGrad,update}Parameters
@@ -76,6 +77,7 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         steps = ("zeroGradParameters", "updateParameters")
         cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
         cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
+        cls._has_operands = bool(cls.parameter_names) or cls.operands is not Module.operands
         definers = [cls.first_with(name) for name in ("add_gradients", "compute", "accumulate")]
         cls.adds_gradients = definers[0] is not Module and all(issubclass(definers[0], c) for c in definers)
         cls._is_bare = not names and not cls._lists_parameters and cls.affected is Module.affected
@@ -157,6 +159,8 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         """Run `compute` in the graph of a tape."""
         if not tape.is_replay:
             self.prepare(input)
+        if not self._has_operands:
+            return tape.record(self, input, self.compute(input))
         output = tape.record(self, input, self.compute(input, *self.operands(tape)))
         if self.adds_gradients:
             tape.products.append((self, input, output))

@@ -80,6 +80,12 @@ class Tape:
         except FAULTS as error:
             refuse(error, module.explain, input=input)
 
+    def run(self, module: Module, input: Any) -> Any:
+        """The output of a module inside of another one, which explains the errors that arise."""
+        if self.is_replay or module.is_opaque():
+            return self.call(module, input, as_opaque=True)
+        return module.trace(self, input)
+
     def leaf(self, module: Module, name: str) -> Tensor | None:
         """The parameter `name` of a module as a leaf of the graph; None if the module has none."""
         value = getattr(module, name)
@@ -180,7 +186,7 @@ class Tape:
         result = self._found(gradients, self.input)
         own: dict[int, Any] = {}  # those of another type than their input: containers have them, too
         for module, input in self.calls:
-            gradInput = result if input is self.input else self._found(gradients, input)
+            gradInput = self._found(gradients, input)
             if module.gradient_has_own_type:
                 own[id(input)] = of_type(gradInput, module.gradInput)
             module.gradInput = own.get(id(input), gradInput) if own else gradInput
@@ -190,15 +196,17 @@ class Tape:
 
     def _found(self, gradients: dict[int, Any], value: Any) -> Any:
         """The gradient of a nested value: zeros for tensors on which nothing depends."""
-        found = gradients.get(id(value))
-        if found is not None:
-            return found
+        if (known := gradients.get(id(value))) is not None:
+            return known
         if isinstance(value, Tensor):
-            found = gradients[id(value)] = torch.zeros_like(value, requires_grad=False)
+            found: Any = torch.zeros_like(value, requires_grad=False)
         elif isinstance(value, tuple):
             found = Table(*[self._found(gradients, part) for part in value])
         elif isinstance(value, dict):
             found = Table.from_items((key, self._found(gradients, part)) for key, part in value.items())
+        else:
+            return None
+        gradients[id(value)] = found
         return found
 
     def _accumulate(
@@ -247,7 +255,9 @@ class Tape:
 
 def fork(input: Any) -> Any:
     """The same values as other tensors of the graph, so that their gradient is that of one consumer alone."""
-    return to_tuples(lambda x: x.view_as(x) if isinstance(x, Tensor) and x.requires_grad else x, input)
+    if isinstance(input, Tensor):
+        return input.view_as(input) if input.requires_grad else input
+    return to_tuples(fork, input) if type(input) is tuple or type(input) is dict else input
 
 
 def _origin(value: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 from t7compat.errors import InputError
-from t7compat.nn.containers import Child, Container
+from t7compat.nn.containers import Container
 from t7compat.nn.gradients import data_of
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import FAULTS, describe, refuse
@@ -17,6 +16,8 @@ from t7compat.nngraph.network import expect_network
 from t7compat.nngraph.node import Node
 from t7compat.nngraph.steps import Step, steps_of
 from t7compat.table import Table, map_leaves, to_tuples
+
+Call = Callable[[Module, Any], Any]
 
 
 class gModule(Container):
@@ -81,30 +82,24 @@ class gModule(Container):
         """The data of the nodes that have a module."""
         return [step.data for step in self._steps() if "module" in step.data]
 
-    def operands(self, tape: Tape) -> list[Child]:
-        """The modules of the nodes, called without detours: their errors are explained in `compute`."""
-        modules = [data["module"] for data in self._with_module()]
-        return [
-            functools.partial(tape.call, module, as_opaque=True)
-            if tape.is_replay or module.is_opaque()
-            else functools.partial(module.trace, tape)
-            for module in modules
-        ]
+    def operands(self, tape: Tape) -> list[Call]:
+        """How to call the module of a node, without detours: errors are explained in `compute`."""
+        return [tape.run]
 
-    def compute(self, input: Any, *children: Child) -> Any:
-        steps, modules = self._steps(), iter(children)
+    def compute(self, input: Any, call: Call) -> Any:
+        steps = self._steps()
         values: list[Any] = []
         given = input
         try:
             for step in steps:
-                has_module = "module" in step.data
-                if step.only is not None:
-                    given = values[step.only]
-                elif step.sources:
-                    given = step.inputs(values)
+                module = step.data.get("module")
+                if step.take is not None:
+                    given = step.take(values)
+                    if step.shared:
+                        given = step.forked(given)
                 else:
-                    given = () if has_module else input  # a module without sources has but parameters
-                values.append(next(modules)(given) if has_module else step.part(given))
+                    given = input if module is None else ()  # without sources it has but parameters
+                values.append(step.part(given) if module is None else call(module, given))
                 if self.verbose:
                     print(f" V : {step.node.label()}")
         except FAULTS as error:
@@ -176,8 +171,7 @@ class gModule(Container):
 
         given = to_tuples(data_of, input)
         self.prepare(given)
-        children = [functools.partial(call, data["module"]) for data in self._with_module()]
-        self.output = map_leaves(data_of, self.compute(given, *children))
+        self.output = map_leaves(data_of, self.compute(given, call))
         return self.output
 
     # ---- the modules

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from t7compat.errors import InputError
@@ -20,17 +21,16 @@ class Step(NamedTuple):
     node: Node
     data: dict[Any, Any]  # that of the node
     sources: tuple[int, ...]  # the positions of the steps that give the inputs
-    shared: tuple[bool, ...]  # whether others get the same tensors, for each of these
-    only: int | None  # the position of the source, if there is but one, which is not shared
+    take: Callable[[list[Any]], Any] | None  # gives the inputs, of the results of the steps before
+    shared: tuple[bool, ...]  # whether others get the same tensors, for each of the inputs; () if all do not
     select: int | None  # a node without module that takes this entry of a table
     parts: int | None  # a node without module whose tables must have so many entries
 
-    def inputs(self, values: list[Any]) -> Any:
-        """What the node is given of the results of earlier steps."""
-        found = [values[place] for place in self.sources]
-        if True in self.shared:
-            found = [fork(x) if shared else x for x, shared in zip(found, self.shared, strict=True)]
-        return found[0] if len(found) == 1 else tuple(found)
+    def forked(self, given: Any) -> Any:
+        """The inputs, the shared ones as other tensors of the graph."""
+        if len(self.shared) == 1:
+            return fork(given)
+        return tuple([fork(x) if shared else x for x, shared in zip(given, self.shared, strict=True)])
 
     def part(self, value: Any) -> Any:
         """What a node that splits a table, or takes an entry, gives for its input."""
@@ -54,9 +54,12 @@ def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
     for node in nodes:
         sources = [source for _, source in sorted(found[id(node.data)].items())]
         places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
-        only = places[0] if shared == (False,) else None
+        take = operator.itemgetter(*places) if places else None
         data = node.data.__entries__
-        yield Step(node, data, places, shared, only, node.data.selectindex, node.data.nSplitOutputs)
+        yield Step(
+            node, data, places, take, shared if True in shared else (),
+            node.data.selectindex, node.data.nSplitOutputs,
+        )  # fmt: skip
 
 
 def _goes_one_way(node: Node) -> bool:
