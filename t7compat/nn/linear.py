@@ -40,6 +40,7 @@ class Linear(Module):
     parameter_names: tuple[str, ...] = ("weight", "bias")
     scratch: tuple[str, ...] = ("addBuffer",)
     updates_when_shared = True
+    adds_gradients = True
     bias: Tensor | None = None
 
     def __init__(self, inputSize: int, outputSize: int, bias: bool = True) -> None:
@@ -53,9 +54,8 @@ class Linear(Module):
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(input, weight, bias)
 
-    def add_gradients(
-        self, input: Tensor, gradOutput: Tensor, scale: float, weight: Tensor, bias: Tensor | None
-    ) -> None:
+    def add_gradients(self, input: Tensor, gradOutput: Tensor, scale: float, *sums: Any) -> None:
+        weight, bias = sums
         rows, slopes = (input, gradOutput) if input.dim() == 2 else (input[None], gradOutput[None])
         weight.addmm_(slopes.t(), rows, alpha=scale)
         if bias is not None:

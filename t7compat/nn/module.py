@@ -19,7 +19,7 @@ from t7compat.nested import copy_graph, type_name, walk
 from t7compat.nn.calls import asks_for_node, node_of
 from t7compat.nn.descent import Descent
 from t7compat.nn.flatten import flatten
-from t7compat.nn.gradients import add_all, data_of, gradient_name, same
+from t7compat.nn.gradients import add_all, gradient_name, same
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.serializing import Serializing
 from t7compat.nn.shapes import describe, expect
@@ -52,7 +52,7 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     # Whether the input lists places and values: its gradient, of another form, goes no further back
     is_sparse = False
     has_own_accumulation = False  # whether the class overrides `accumulate`
-    adds_gradients = False  # whether the class has `add_gradients`
+    adds_gradients = False  # whether `add_gradients` takes the place of autograd for the parameters
     output: Any = None
     gradInput: Any = None
     train: bool | None = None
@@ -61,7 +61,6 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     _type: str
     _computes = False
     _is_opaque = True
-    _has_operands = False
     _lists_parameters = False  # whether the class overrides `parameters`
     _is_bare = False  # whether the class has no parameters, nor may have modules with some inside
     _steps_itself: frozenset[str] = frozenset()  # which of these it overrides: {zeroGrad,update}Parameters
@@ -77,15 +76,9 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         steps = ("zeroGradParameters", "updateParameters")
         cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
         cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
-        cls._has_operands = bool(cls.parameter_names) or cls.operands is not Module.operands
-        definers = [cls.first_with(name) for name in ("add_gradients", "compute", "accumulate")]
-        cls.adds_gradients = definers[0] is not Module and all(issubclass(definers[0], c) for c in definers)
+        if "adds_gradients" not in vars(cls) and not vars(cls).keys().isdisjoint(("compute", "accumulate")):
+            cls.adds_gradients = False  # what was said of another class's method
         cls._is_bare = not names and not cls._lists_parameters and cls.affected is Module.affected
-
-    @classmethod
-    def first_with(cls, name: str) -> type[Any]:
-        """The class from which a method comes."""
-        return next(kind for kind in cls.__mro__ if name in vars(kind))
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)
@@ -134,9 +127,8 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     def add_gradients(self, input: Any, gradOutput: Any, scale: float, *sums: torch.Tensor | None) -> None:
         """Add `scale` times the gradients with respect to the parameters to these tensors.
 
-        A class has this method where it is quicker than autograd, which first makes the gradients.
+        For classes with `adds_gradients`: autograd would need memory and time for the gradients first.
         """
-        raise NotImplementedError
 
     def native(self) -> functools.partial[Any] | None:
         """The torch.nn layer that is equal for batched input, as a call yet to be made; None without one."""
@@ -159,17 +151,10 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         """Run `compute` in the graph of a tape."""
         if not tape.is_replay:
             self.prepare(input)
-        if not self._has_operands:
-            return tape.record(self, input, self.compute(input))
-        output = tape.record(self, input, self.compute(input, *self.operands(tape)))
-        if self.adds_gradients:
-            tape.products.append((self, input, output))
-        return output
+        return tape.record(self, input, self.compute(input, *self.operands(tape)))
 
     def operands(self, tape: Tape) -> list[Any]:
         """What `compute` gets besides the input: the parameters as leaves of the graph."""
-        if self.adds_gradients:
-            return [data_of(getattr(self, name)) for name in self.parameter_names]
         return [tape.leaf(self, name) for name in self.parameter_names]
 
     def forward(self, input: Any) -> Any:

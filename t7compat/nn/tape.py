@@ -91,6 +91,8 @@ class Tape:
         value = getattr(module, name)
         if value is None:
             return None
+        if module.adds_gradients:
+            return data_of(value)
         leaf: Tensor = value.data.requires_grad_(self.is_recorded)
         self.parameters.append((module, name, leaf))
         return leaf
@@ -98,6 +100,8 @@ class Tape:
     def record(self, module: Module, input: Any, output: Any) -> Any:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
         self.calls.append((module, input))
+        if module.adds_gradients:
+            self.products.append((module, input, output))
         module.tape = None  # of a forward before this one
         if self.is_recorded:
             for found in (output,) if isinstance(output, Tensor) else leaves(output):

@@ -82,7 +82,7 @@ class gModule(Container):
         """The data of the nodes that have a module."""
         return [step.data for step in self._steps() if "module" in step.data]
 
-    def operands(self, tape: Tape) -> list[Call]:
+    def operands(self, tape: Tape) -> list[Any]:
         """How to call the module of a node, without detours: errors are explained in `compute`."""
         return [tape.run]
 
