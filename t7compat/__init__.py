@@ -1,6 +1,6 @@
 """Lua-Torch7 checkpoints and the nn library on today's PyTorch."""
 
-from t7compat import contrib, cudnn, distributed, dpnn, foreign, nn, nngraph, optim, rnn
+from t7compat import contrib, cudnn, distributed, dpnn, foreign, nn, nngraph, optim, optnet, rnn
 from t7compat.errors import InputError, T7Error, T7FormatError
 from t7compat.mersenne import manualSeed
 from t7compat.registry import register
@@ -33,6 +33,7 @@ __all__ = [
     "nn",
     "nngraph",
     "optim",
+    "optnet",
     "register",
     "rnn",
     "save",

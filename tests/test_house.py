@@ -29,6 +29,7 @@ ROOMS = (
     "t7compat.nn",
     "t7compat.dpnn",
     "t7compat.nngraph",
+    "t7compat.optnet",
     "t7compat.rnn",
     "t7compat.contrib",
     "t7compat.optim",

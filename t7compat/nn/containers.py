@@ -69,7 +69,7 @@ class Container(Module):
 
     def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
         try:
-            input = fork(input) if self.shares_input else input
+            input = fork(input) if self.shares_input and module.optnet is None else input
             if self.dpnn_profile and self.tells_times:
                 return tape.call(cast(Module, Timed(module)), input, True)
             return tape.call(module, input, tape.is_replay or module.is_opaque())

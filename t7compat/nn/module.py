@@ -9,7 +9,7 @@ the same.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,11 +25,14 @@ from t7compat.nn.serializing import Serializing
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.stepping import PROTOCOL, Stepping
 from t7compat.nn.tape import Tape
+from t7compat.nn.tree import Tree
 from t7compat.table import Table
 from t7compat.tensortypes import alias, default_type, new_tensor
 
+INFERENCE = "inference"
 
-class Module(Stepping, Descent, Serializing, LuaObject):
+
+class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     """The base of all layers.
 
     A class gives `compute`, a pure function of the input and of the parameters named in `parameter_names`;
@@ -37,8 +40,9 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     for the rest: refusing wrong input, drawing random numbers.  `native` says which torch.nn layer is equal.
     """
 
-    __slots__ = ("tape",)
+    __slots__ = ("optnet", "tape")
     tape: Tape | None
+    optnet: str | None  # the mode in which t7compat.optnet lets the network keep less
 
     parameter_names: tuple[str, ...] = ()
     # Fields that hold nothing between two passes, which clearState empties with output and gradInput
@@ -82,7 +86,7 @@ class Module(Stepping, Descent, Serializing, LuaObject):
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)
-        module.tape = None
+        module.tape = module.optnet = None
         return module
 
     def __init__(self, **fields: Any) -> None:
@@ -165,7 +169,8 @@ class Module(Stepping, Descent, Serializing, LuaObject):
         """Compute and set `output`."""
         if self._computes:
             self.tape = None  # frees the graph of the last pass before this one is built
-            self.tape = Tape(self, input)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.optnet != INFERENCE):
+                self.tape = Tape(self, input)
         return self.output
 
     def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
@@ -216,6 +221,8 @@ class Module(Stepping, Descent, Serializing, LuaObject):
 
     def _tape(self, input: Any) -> Tape:
         tape = self.tape
+        if self.optnet == INFERENCE:
+            raise InputError(f"{self.__typename__}: no backward in inference: see optnet.removeOptimization")
         if tape is None or not tape.is_recorded or not same(tape.input, input):
             with torch.enable_grad():
                 tape = self.tape = Tape(self, input, is_replay=True)
@@ -271,6 +278,9 @@ class Module(Stepping, Descent, Serializing, LuaObject):
             module.tape = None  # its leaves stay where the parameters were
         inner = [pair for module in modules if (pair := module.parameters())]
         own = [_tensors(part) for part in self.parameters() or ((), ())]
+        if [t.numel() for t in own[0]] != [t.numel() for t in own[1]]:
+            hint = "a module has another number of them, or has none (optnet removes them for inference)"
+            raise InputError(f"getParameters: expected gradients as large as the parameters; {hint}")
         flat, gradients = (
             flatten(own[i], [tensor for pair in inner for tensor in _tensors(pair[i])]) for i in (0, 1)
         )
@@ -334,41 +344,6 @@ class Module(Stepping, Descent, Serializing, LuaObject):
     def clearState(self) -> Any:
         """Empty `output`, `gradInput` and other scratch fields (before saving, say)."""
         return clear(self, "output", "gradInput", *self.scratch)
-
-    # ---- the tree of modules
-
-    def children(self) -> Iterable[Module]:
-        """The modules in the field `modules`."""
-        return vars(self).get("modules") or ()
-
-    def apply(self, callback: Callable[[Any], Any]) -> None:
-        """Call `callback(module)` on this module and all below it, parents first."""
-        callback(self)
-        for module in self.children():
-            module.apply(callback)
-
-    def replace(self, callback: Callable[[Any], Any]) -> Any:
-        """Put `callback(module)` in the place of every module below; return that for this one."""
-        replacement = callback(self)
-        for i, module in enumerate(self.children(), 1):
-            self.modules[i] = module.replace(callback)
-        return replacement
-
-    def findModules(self, typename: str, container: Any = None) -> tuple[Table, Table]:
-        """All modules of exactly the class "nn.NAME", and the containers that hold them."""
-        nodes, containers = Table(), Table()
-        if self.__typename__ == typename:
-            nodes.insert(self)
-            containers.insert(self if container is None else container)
-        for module in self.children():
-            for mine, found in zip((nodes, containers), module.findModules(typename, self), strict=True):
-                for value in found:
-                    mine.insert(value)
-        return nodes, containers
-
-    def listModules(self) -> Table:
-        """This module and all below it, parents first."""
-        return Table(self, *[found for module in self.children() for found in module.listModules()])
 
 
 class TensorLayer(Module, typename=""):

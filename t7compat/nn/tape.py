@@ -82,9 +82,8 @@ class Tape:
 
     def run(self, module: Module, input: Any) -> Any:
         """The output of a module inside of another one, which explains the errors that arise."""
-        if self.is_replay or module.is_opaque():
-            return self.call(module, input, as_opaque=True)
-        return module.trace(self, input)
+        is_opaque = self.is_replay or module.is_opaque()
+        return self.call(module, input, True) if is_opaque else module.trace(self, input)
 
     def leaf(self, module: Module, name: str) -> Tensor | None:
         """The parameter `name` of a module as a leaf of the graph; None if the module has none."""
@@ -99,14 +98,16 @@ class Tape:
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
-        self.calls.append((module, input))
         if module.adds_gradients:
             self.products.append((module, input, output))
-        module.tape = None  # of a forward before this one
-        if self.is_recorded:
-            for found in (output,) if isinstance(output, Tensor) else leaves(output):
+        if self.is_recorded and not (isinstance(output, Tensor) and output.requires_grad):
+            for found in leaves(output):
                 if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
                     found.requires_grad_()  # made of indices: the next module has a gradInput, too
+        if module.optnet is not None and module is not self.module:
+            return output
+        self.calls.append((module, input))
+        module.tape = None  # of a forward before this one
         if not self.is_replay:
             module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
         return output

@@ -95,7 +95,7 @@ class gModule(Container):
                 module = step.data.get("module")
                 if step.take is not None:
                     given = step.take(values)
-                    if step.shared:
+                    if step.shared and (module is None or module.optnet is None):
                         given = step.forked(given)
                 else:
                     given = input if module is None else ()  # without sources it has but parameters
@@ -130,7 +130,7 @@ class gModule(Container):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
-        if not tape.is_replay:
+        if not tape.is_replay and self.optnet is None:
             self._keep_inputs(map_leaves(data_of, input))
         return output
 
@@ -159,7 +159,7 @@ class gModule(Container):
         if self.tape is not None and self.tape.is_recorded:
             return self.tape
         kept = self.innode.data.input
-        if kept:
+        if kept and self.optnet is None:
             input = kept if self.input_count() > 1 else kept[1]
         return super()._tape(input)
 
