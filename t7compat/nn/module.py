@@ -159,7 +159,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
 
     def operands(self, tape: Tape) -> list[Any]:
         """What `compute` gets besides the input: the parameters as leaves of the graph."""
-        return [tape.leaf(self, name) for name in self.parameter_names]
+        return [tape.operand(self, name) for name in self.parameter_names]
 
     def forward(self, input: Any) -> Any:
         """The output for an input: tensors or tables, as the class takes them."""

@@ -85,13 +85,15 @@ class Tape:
         is_opaque = self.is_replay or module.is_opaque()
         return self.call(module, input, True) if is_opaque else module.trace(self, input)
 
+    def operand(self, module: Module, name: str) -> Tensor | None:
+        """What `compute` gets for a parameter: a leaf of the graph unless the class adds its gradients."""
+        return data_of(getattr(module, name)) if module.adds_gradients else self.leaf(module, name)
+
     def leaf(self, module: Module, name: str) -> Tensor | None:
         """The parameter `name` of a module as a leaf of the graph; None if the module has none."""
         value = getattr(module, name)
         if value is None:
             return None
-        if module.adds_gradients:
-            return data_of(value)
         leaf: Tensor = value.data.requires_grad_(self.is_recorded)
         self.parameters.append((module, name, leaf))
         return leaf

@@ -111,6 +111,8 @@ class Whole(Tape):
 
     # ---- forward
 
+    operand = Tape.leaf  # all parameters are watched, see `has_other_parameters`
+
     def call(self, module: Module, input: Any, as_opaque: bool) -> Any:
         if isinstance(module, AbstractRecurrent):
             return module.run_whole(self, input)
