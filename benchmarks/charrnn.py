@@ -1,7 +1,8 @@
 """One training step of char-rnn beside plain PyTorch.  `python benchmarks/charrnn.py [threads [device]]`
 
 The program of Karpathy, 2015: an LSTM built from nodes of nngraph, a clone of it for each step in time, all
-with the same parameters, and RMSprop on the flat parameters.
+with the same parameters, and RMSprop on the flat parameters.  As in Lua, all outputs and gradInputs inside
+the clones are there afterwards; with optnet they are given up, which PyTorch does anyway.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from compare import Task, compare
 
 import t7compat
-from t7compat import Table, nn, optim
+from t7compat import Table, nn, optim, optnet
 
 SYMBOLS, LAYERS, UNITS, STEPS, BATCH = 65, 2, 128, 50, 50
 LEARNING_RATE, DECAY, LIMIT = 2e-3, 0.95, 5
@@ -35,7 +36,7 @@ def cell() -> nn.Module:
     return nn.gModule(inputs, [*outputs, nn.LogSoftMax()(nn.Linear(UNITS, SYMBOLS)(x))])
 
 
-def ours(x: torch.Tensor, y: torch.Tensor, device: str) -> Callable[[], object]:
+def ours(x: torch.Tensor, y: torch.Tensor, device: str, keeps_all: bool = True) -> Callable[[], object]:
     """A training step with t7compat."""
     network, criterion = cell(), nn.ClassNLLCriterion()
     if device == "cuda":
@@ -43,6 +44,8 @@ def ours(x: torch.Tensor, y: torch.Tensor, device: str) -> Callable[[], object]:
         criterion.cuda()
     w, dw = network.getParameters()
     clones = [network.clone("weight", "bias", "gradWeight", "gradBias") for _ in range(STEPS)]
+    for clone in () if keeps_all else clones:
+        optnet.optimizeMemory(clone, None, {"mode": "training"})
     criterions = [criterion.clone() for _ in range(STEPS)]
     zeros = [torch.zeros(BATCH, UNITS, device=device) for _ in range(2 * LAYERS)]
     config = {"learningRate": LEARNING_RATE, "alpha": DECAY}
@@ -112,5 +115,8 @@ if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     device = sys.argv[2] if len(sys.argv) > 2 else "cpu"
     x, y = (torch.randint(1, SYMBOLS + 1, (STEPS, BATCH), device=device) for _ in range(2))
-    name = f"char-rnn {LAYERS}x{UNITS} T={STEPS} B={BATCH}"
-    compare(Task(name, ours(x, y, device), "plain PyTorch", native(x, y, device)))
+    name, other = f"char-rnn {LAYERS}x{UNITS} T={STEPS} B={BATCH}", native(x, y, device)
+    compare(
+        Task(name, ours(x, y, device), "plain PyTorch", other),
+        Task(f"{name}, optnet", ours(x, y, device, keeps_all=False), "plain PyTorch", other),
+    )
