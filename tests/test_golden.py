@@ -11,7 +11,7 @@ import torch
 from golden import cases, gradients, one_pass, parameters, same
 
 import t7compat
-from t7compat import Table, nn
+from t7compat import Table, nn, optnet
 from t7compat.nested import walk
 from t7compat.table import leaves, map_leaves
 from t7compat.tensortypes import whole_storage
@@ -64,6 +64,20 @@ def prepared(data: Table) -> nn.Module:
 
 
 # ---- modules
+
+
+@over(lambda case: one_pass(case) and case.between is None and case.gradOutput is not None)
+def test_inside_a_network_that_keeps_less(data: Table) -> None:
+    network = nn.Sequential().add(prepared(data))
+    keeps_all = network.clone()
+    optnet.optimizeMemory(network, data.input, {"mode": "training"})
+    found = []
+    for net in (keeps_all, network):
+        t7compat.manualSeed(data.seed or 0)
+        output = net.forward(data.input)
+        found.append((output, net.backward(data.input, data.gradOutput, data.scale or 1), gradients(net)))
+    for got, want, where in zip(*reversed(found), ("output", "gradInput", "gradients"), strict=True):
+        same(got, want, where)
 
 
 @modules

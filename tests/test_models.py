@@ -11,7 +11,7 @@ import torch
 from golden import GOLDEN, Case, cases, gradients, parameters, same, unknown_classes
 
 import t7compat
-from t7compat import Table, nn
+from t7compat import Table, nn, optnet
 
 models = pytest.mark.parametrize("case", cases("models"), ids=str)
 
@@ -65,6 +65,13 @@ def test_text(data: Table) -> None:
 @models
 def test_training(data: Table) -> None:
     run(data.module, data)
+
+
+@models
+def test_training_with_less_kept(data: Table) -> None:
+    if not data.module.is_opaque():
+        optnet.optimizeMemory(data.module, data.input, {"mode": "training"})
+        run(data.module, data)
 
 
 @models

@@ -115,7 +115,8 @@ def test_gradients_come_back_shared_as_the_parameters_are() -> None:
     assert first.gradWeight.numel() == 0
     optnet.removeOptimization(net)
     first.gradWeight.fill_(2)
-    assert (second.gradWeight == 2).all() and (second.gradBias == 0).all()
+    assert (second.gradWeight == 2).all()
+    assert (second.gradBias == 0).all()
 
 
 def test_gradients_may_stay() -> None:
@@ -128,7 +129,7 @@ def test_afterwards_inner_values_are_there_again() -> None:
     net, input = residual(), rows(4, SIZE)
     optnet.optimizeMemory(net, input, {"mode": "training"})
     net.forward(input)
-    assert net.get(2).output == Table() or not tensors(net.get(2).output)
+    assert not tensors(net.get(2).output)
     with pytest.raises(InputError, match="expected the input of the last forward"):
         net.backward(rows(4, SIZE), rows(4, SIZE))
     optnet.removeOptimization(net)
