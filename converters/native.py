@@ -16,20 +16,33 @@ from typing import Any, ClassVar
 
 import torch
 
-from converters import emitted, emitted_steps
+from converters import emitted, emitted_states, emitted_steps
 from converters.compare import difference
 from converters.lift import lifted
 from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
+from t7compat.dpnn.misc import ReverseTable
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
-from t7compat.nn.containers import Container
+from t7compat.nn.containers import (
+    Concat,
+    ConcatTable,
+    Container,
+    Decorator,
+    DepthConcat,
+    Parallel,
+    ParallelTable,
+)
 from t7compat.nn.module import Module
+from t7compat.nn.wrappers import Bottle
+from t7compat.rnn.bidirectional import ReverseSequence
+from t7compat.rnn.seq import SeqReverseSequence
 from t7compat.table import Table, to_tuples
 
 Tensor = torch.Tensor
 Make = functools.partial[Any]
 _RULES = ("contrib", "graphs", "recurrent", "rules", "steps")  # the files with rules of `layer_of`
 _DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
+CHAINS = torch.nn.Sequential, emitted_states.RecurrentSequential  # layers one after the other
 FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -67,6 +80,17 @@ class Layer:
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
         """The layer with `change` made to its children."""
         return replace(self, children=tuple(map(change, self.children)))
+
+    def calls(self) -> Iterable[Layer]:
+        """The children, each as often as a forward calls it."""
+        return self.children
+
+    def with_run(self) -> Layer:
+        """The layer as a network that can go on from a state."""
+        make = functools.partial(emitted_states.RecurrentSequential)
+        if self.make.func is torch.nn.Sequential:
+            return replace(self, make=make)
+        return Layer(make, None, self.path, (self,))
 
     def tensors(self) -> dict[str, Tensor]:
         """The state dict: all tensors under their torch.nn names."""
@@ -148,25 +172,25 @@ class Plan:
         self.notes: list[str] = []
         self.natives: list[Layer] = []  # leaves for which torch.nn has an equal
         self._layers: dict[tuple[int, Rule], Layer] = {}
-        self._open: list[int] = []
+        self.around: list[Any] = []  # the modules whose layers are being made, outermost first
         self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
-        self.root = going_on(self.layer(module, ""), {})
+        self.root = going_on(self.layer(module, ""))
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
         """What a rule (by default `layer_of`) makes of a module, or what stands for it if that fails."""
         rule = rule or layer_of
         key = id(module), rule
         if key not in self._layers:
-            if len(self._open) == _DEEPEST:
+            if len(self.around) == _DEEPEST:
                 raise T7Error(f"more than {_DEEPEST} modules, one inside the other")
-            self._open.append(id(module))
+            self.around.append(module)
             try:
                 self._layers[key] = self._checked(rule(module, self, path))
             except Unconvertible as error:
                 self._layers[key] = self._stand_in(module, path, error.message)
             except FAILURES as error:  # its fields are not those of its class
                 self._layers[key] = self._stand_in(module, path, f"{type(error).__name__}: {error}")
-            self._open.pop()
+            self.around.pop()
         return self._layers[key]
 
     def _checked(self, layer: Layer) -> Layer:
@@ -239,34 +263,58 @@ def _decides(module: Module, method: str, *others: str) -> bool:
     return owner <= min(rest)
 
 
-def going_on(layer: Layer, known: dict[Layer, Layer]) -> Layer:
-    """The layer as one that can go on from a state, if all recurrent layers in it can.
+# ---- networks that go on
 
-    `known` is for layers that occur several times.
+
+def going_on(network: Layer) -> Layer:
+    """The network with a method `run`, if its recurrent layers can go on from a state; else itself."""
+    return network if _has_run(network) or not _goes_on(network) else network.with_run()
+
+
+def _goes_on(network: Layer) -> bool:
+    """Whether there are recurrent layers in a network, and each is run once in a forward, on all samples.
+
+    Where a sequence is read from its end there is no going on.
     """
-    if layer not in known:
-        known[layer] = layer
-        if (kind := _GOING_ON.get(layer.make.func)) is not None:
-            children = tuple(going_on(child, known) for child in layer.children)
-            recurrent = [
-                child for child in children if any(_is_recurrent(inner) for _, inner in child.walk())
-            ]
-            goes_on = recurrent and all(hasattr(child.make.func, "run") for child in recurrent)
-            make = functools.partial(kind) if goes_on else layer.make
-            if goes_on or children != layer.children:
-                known[layer] = replace(layer, make=make, children=children)
-    return known[layer]
+    origin = next(layer.origin for _, layer in network.walk() if layer.origin is not None)
+    found: list[Layer] = []
+
+    def reached(layer: Layer) -> bool:
+        if _has_run(layer):
+            found.append(layer)
+        elif any(_has_run(inner) for _, inner in layer.walk()):
+            return _hands_on(layer) and all(map(reached, layer.calls()))
+        return True
+
+    return reached(network) and 0 < len(found) == len(set(found)) and not _turns_round(origin)
 
 
-_GOING_ON: dict[Any, Any] = {
-    torch.nn.Sequential: emitted_steps.Recurrence,
-    emitted_steps.OneStep: emitted_steps.RecurrentStep,
-}
+def _turns_round(module: Any) -> bool:
+    is_module = isinstance(module, Module)
+    return isinstance(module, _BACKWARDS) or (is_module and any(map(_turns_round, module.children())))
 
 
-def _is_recurrent(layer: Layer) -> bool:
-    kind: Any = layer.make.func
-    return hasattr(kind, "run") or (isinstance(kind, type) and issubclass(kind, torch.nn.RNNBase))
+def _has_run(layer: Layer) -> bool:
+    return hasattr(layer.make.func, "run")
+
+
+def _hands_on(layer: Layer) -> bool:
+    """Whether a layer calls each of its children once, with all of the samples that it got."""
+    return layer.is_class or layer.make.func in _HANDING_ON or _computes(layer) in _CALLING_ONCE
+
+
+def _computes(layer: Layer) -> Any:
+    return getattr(type(layer.origin), "compute", None)
+
+
+_BACKWARDS = ReverseTable, ReverseSequence, SeqReverseSequence
+_HANDING_ON = (
+    torch.nn.Sequential, emitted.InType, emitted_steps.MaskZero, emitted_steps.OneStep,
+    emitted_steps.OverSteps,
+)  # fmt: skip
+_CALLING_ONCE = [
+    kind.compute for kind in (Bottle, Concat, ConcatTable, Decorator, DepthConcat, Parallel, ParallelTable)
+]
 
 
 # ---- which layers to write out for a given input
