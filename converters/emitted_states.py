@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 
-class Continued:
+class Continued(nn.Module):
     """A recurrent layer that goes on from `state`, in the place of which it puts the one after its input."""
 
     def __init__(self, layer: Any, state: Any) -> None:
+        super().__init__()
         self.layer, self.state = layer, state
 
-    def __call__(self, input: Any) -> Any:
+    def forward(self, input: Any) -> Any:
         output, self.state = self.layer.run(input, self.state)
         return output
 
@@ -42,7 +43,7 @@ class Recurrence(nn.Module):
                     children[name] = layers[-1]
                 elif any(hasattr(type(inner), "run") for inner in child.modules()):
                     children[name] = continued(child)
-            twin = type(module).__new__(type(module))
+            twin = object.__new__(type(module))
             vars(twin).update(vars(module), _modules=children)
             return twin
 
@@ -58,7 +59,7 @@ class Stepwise(nn.Sequential):
     """Runs a network over a sequence, each step from the state after the one before."""
 
     def run(self, input: Any, state: Any = None) -> Any:
-        (network,) = self
+        network: Any = self[0]
         outputs = []
         for x in input:
             output, state = network.run(x, state)

@@ -97,7 +97,7 @@ def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
 
 
 def _kind_of(layer: Layer) -> str:
-    cls = layer.make.func
+    cls: Any = layer.make.func
     if isinstance(layer, Graph):
         return "graph"
     if issubclass(cls, torch.nn.RNNBase):

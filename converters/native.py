@@ -23,15 +23,8 @@ from converters.text import Definition, Unconvertible, definition_of, in_order, 
 from t7compat.dpnn.misc import ReverseTable
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
-from t7compat.nn.containers import (
-    Concat,
-    ConcatTable,
-    Container,
-    Decorator,
-    DepthConcat,
-    Parallel,
-    ParallelTable,
-)
+from t7compat.nn import containers
+from t7compat.nn.containers import Container
 from t7compat.nn.module import Module
 from t7compat.nn.wrappers import Bottle
 from t7compat.rnn.bidirectional import ReverseSequence
@@ -268,7 +261,17 @@ def _decides(module: Module, method: str, *others: str) -> bool:
 
 def going_on(network: Layer) -> Layer:
     """The network with a method `run`, if its recurrent layers can go on from a state; else itself."""
-    return network if _has_run(network) or not _goes_on(network) else network.with_run()
+    return network if has_run(network) or not _goes_on(network) else network.with_run()
+
+
+def has_run(layer: Layer) -> bool:
+    """Whether a layer has a method `run`: it is recurrent itself, or a network that goes on."""
+    return hasattr(layer.make.func, "run")
+
+
+def is_recurrent(layer: Layer) -> bool:
+    """Whether a layer is recurrent, or has recurrent ones inside."""
+    return any(has_run(inner) for _, inner in layer.walk())
 
 
 def _goes_on(network: Layer) -> bool:
@@ -280,9 +283,9 @@ def _goes_on(network: Layer) -> bool:
     found: list[Layer] = []
 
     def reached(layer: Layer) -> bool:
-        if _has_run(layer):
+        if has_run(layer):
             found.append(layer)
-        elif any(_has_run(inner) for _, inner in layer.walk()):
+        elif is_recurrent(layer):
             return _hands_on(layer) and all(map(reached, layer.calls()))
         return True
 
@@ -292,10 +295,6 @@ def _goes_on(network: Layer) -> bool:
 def _turns_round(module: Any) -> bool:
     is_module = isinstance(module, Module)
     return isinstance(module, _BACKWARDS) or (is_module and any(map(_turns_round, module.children())))
-
-
-def _has_run(layer: Layer) -> bool:
-    return hasattr(layer.make.func, "run")
 
 
 def _hands_on(layer: Layer) -> bool:
@@ -313,8 +312,12 @@ _HANDING_ON = (
     emitted_steps.OverSteps,
 )  # fmt: skip
 _CALLING_ONCE = [
-    kind.compute for kind in (Bottle, Concat, ConcatTable, Decorator, DepthConcat, Parallel, ParallelTable)
-]
+    kind.compute
+    for kind in (
+        Bottle, containers.Concat, containers.ConcatTable, containers.Decorator, containers.DepthConcat,
+        containers.Parallel, containers.ParallelTable,
+    )
+]  # fmt: skip
 
 
 # ---- which layers to write out for a given input

@@ -18,7 +18,7 @@ import torch
 from converters import emitted, emitted_states, emitted_steps
 from converters.compare import difference
 from converters.lift import lifted, plain
-from converters.native import FAILURES, Layer, Make, Plan, below, going_on, layer_of, native_form
+from converters.native import FAILURES, Layer, Make, Plan, below, going_on, has_run, layer_of, native_form
 from converters.text import Unconvertible
 from t7compat.nested import type_name
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
@@ -83,7 +83,7 @@ def in_sequence(module: Any, plan: Plan, path: str) -> Layer:
     """The layer that applies a module to each step of a sequence, its memory going on from step to step."""
     if remembers(module):
         network = going_on(plan.layer(module, path))
-        if not (hasattr(network.make.func, "run") and _does_steps(network)):
+        if not (has_run(network) and _does_steps(network)):
             raise Unconvertible("it has recurrent modules inside, and there is no rule for it over sequences")
         return Layer(functools.partial(emitted_states.Stepwise), module, path, (network,))
     return each_step((plan.layer(module, path),), module, path)
@@ -91,10 +91,11 @@ def in_sequence(module: Any, plan: Plan, path: str) -> Layer:
 
 def _does_steps(layer: Layer) -> bool:
     """Whether all recurrent layers in a layer do one step at each call."""
-    if layer.make.func is emitted_steps.OneStep:
+    kind: Any = layer.make.func
+    if kind is emitted_steps.OneStep:
         return True
-    is_network = issubclass(layer.make.func, emitted_states.Recurrence)
-    return (is_network or not hasattr(layer.make.func, "run")) and all(map(_does_steps, layer.children))
+    is_whole = has_run(layer) and not issubclass(kind, emitted_states.Recurrence)
+    return not is_whole and all(map(_does_steps, layer.children))
 
 
 def each_step(layers: tuple[Layer, ...], origin: Any, path: str) -> Layer:
