@@ -20,7 +20,7 @@ from t7compat.nn.shapes import zero_based
 from t7compat.nngraph import gModule
 
 # Names that a layer in a module cannot have, nor in what torch.export makes of one
-_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie"}
+_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie", "run"}
 
 
 def as_network(layer: Layer) -> Layer:

@@ -25,6 +25,7 @@ from t7compat.errors import T7Error
 from t7compat.nested import type_name
 from t7compat.nn import containers
 from t7compat.nn.containers import Container
+from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.module import Module
 from t7compat.nn.wrappers import Bottle
 from t7compat.rnn.bidirectional import ReverseSequence
@@ -315,7 +316,7 @@ _CALLING_ONCE = [
     kind.compute
     for kind in (
         Bottle, containers.Concat, containers.ConcatTable, containers.Decorator, containers.DepthConcat,
-        containers.Parallel, containers.ParallelTable,
+        containers.Parallel, containers.ParallelTable, DataParallelTable,
     )
 ]  # fmt: skip
 

@@ -48,6 +48,12 @@ def graph(*layers: nn.Module, last: nn.Module) -> nn.Module:
     return nn.gModule([x], [last([layer(x) for layer in layers])])
 
 
+def graph_with_names() -> nn.Module:
+    x = nn.Identity()().annotate(name="state")
+    layer = nn.SeqGRU(3, 4)(x).annotate(name="run")
+    return nn.gModule([x], [nn.Tanh()(layer).annotate(name="layers")])
+
+
 def tagger() -> nn.Module:
     """Words to the log-probabilities of their tags, with a residual connection on the way."""
     both = branches(nn.ConcatTable(), steps_of(lstm(4, 4)), chain(steps_of(nn.GRU(4, 4)), nn.Dropout(0.5)))
@@ -106,10 +112,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         ),
         sequence,
     ),
+    "graph with names": (graph_with_names, sequence),
     "graph in a graph": (
         lambda: graph(graph(steps_of(lstm()), steps_of(lstm()), last=nn.CSubTable()), last=nn.Tanh()),
         sequence,
     ),
+    "several devices": (lambda: nn.DataParallelTable(1).add(nn.SeqLSTM(3, 4), 1), sequence),
     "mask around a layer": (lambda: nn.MaskZero(nn.SeqLSTM(3, 4), 2), with_empty_step),
     "steps as a tuple": (lambda: steps_of(branches(nn.ConcatTable(), lstm(), nn.Identity())), steps),
     "steps of tables": (

@@ -141,6 +141,14 @@ def test_what_conversion_notes(change: dict[str, Any], note: str, tmp_path: Path
     assert note in network.notes[0]
 
 
+def test_recorded_networks(tmp_path: Path) -> None:
+    x = nn.Identity()()
+    last = nn.JoinTable(3)([cudnn.BLSTM(INPUTS, HIDDEN, 2)(x), cudnn.GRU(INPUTS, HIDDEN, 1)(x)])
+    t7compat.save(tmp_path / "model.t7", nn.gModule([x], [last]))
+    (network,) = converters.convert(tmp_path / "model.t7", to=("py", "pt2")).networks
+    assert network.verification.outcome == network.exports["pt2"].outcome == "verified"
+
+
 def test_conversion_in_a_sequencer() -> None:
     """Each step is a sequence of its own."""
     sequencer = nn.Sequencer(cudnn.GRU(INPUTS, HIDDEN, 1))
