@@ -52,13 +52,13 @@ class Graph(Layer):
 
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
         nodes = [node._replace(layer=node.layer and change(node.layer)) for node in self.nodes]
-        return graph(nodes, self.origin, self.path, self.goes_on)
+        return graph(nodes, self.origin, self.path, goes_on=self.goes_on)
 
     def calls(self) -> Iterable[Layer]:
         return [node.layer for node in self.nodes if node.layer is not None and node.calls]
 
     def with_run(self) -> Layer:
-        return graph(self.nodes, self.origin, self.path, True)
+        return graph(self.nodes, self.origin, self.path, goes_on=True)
 
     def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
         for node in self.nodes:
@@ -67,7 +67,7 @@ class Graph(Layer):
         return super()._construct(made)
 
 
-def graph(nodes: Iterable[Node], origin: Any, path: str, goes_on: bool = False) -> Graph:
+def graph(nodes: Iterable[Node], origin: Any, path: str, *, goes_on: bool = False) -> Graph:
     """The layer for a graph of nodes; the first one is its input, and the last one its output."""
     nodes = tuple(nodes)
     names = _names(nodes)

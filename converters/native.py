@@ -7,7 +7,6 @@ layer that stands for it and raises NotImplementedError.
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +16,6 @@ from typing import Any, ClassVar
 import torch
 
 from converters import emitted, emitted_states, emitted_steps
-from converters.compare import difference
 from converters.lift import lifted
 from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
 from t7compat.dpnn.misc import ReverseTable
@@ -29,8 +27,9 @@ from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.module import Module
 from t7compat.nn.wrappers import Bottle
 from t7compat.rnn.bidirectional import ReverseSequence
+from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.rnn.seq import SeqReverseSequence
-from t7compat.table import Table, to_tuples
+from t7compat.table import Table
 
 Tensor = torch.Tensor
 Make = functools.partial[Any]
@@ -280,7 +279,6 @@ def _goes_on(network: Layer) -> bool:
 
     Where a sequence is read from its end there is no going on.
     """
-    origin = next(layer.origin for _, layer in network.walk() if layer.origin is not None)
     found: list[Layer] = []
 
     def reached(layer: Layer) -> bool:
@@ -290,12 +288,25 @@ def _goes_on(network: Layer) -> bool:
             return _hands_on(layer) and all(map(reached, layer.calls()))
         return True
 
-    return reached(network) and 0 < len(found) == len(set(found)) and not _turns_round(origin)
+    if not (reached(network) and found):
+        return False
+    memories = [one for layer in found for one in _memories(layer.origin)]
+    origin = next(layer.origin for _, layer in network.walk() if layer.origin is not None)
+    turns_round = any(isinstance(one, _BACKWARDS) for one in _inside(origin))
+    return len(memories) == len(set(memories)) and not turns_round
 
 
-def _turns_round(module: Any) -> bool:
-    is_module = isinstance(module, Module)
-    return isinstance(module, _BACKWARDS) or (is_module and any(map(_turns_round, module.children())))
+def _memories(module: Module) -> set[int]:
+    """The modules that keep the state of a recurrent one, by identity."""
+    cells = {id(one) for one in _inside(module) if isinstance(one, AbstractRecurrent)}
+    return cells or {id(module)}
+
+
+def _inside(module: Any) -> Iterator[Any]:
+    """A module and all below it."""
+    yield module
+    for child in module.children() if isinstance(module, Module) else ():
+        yield from _inside(child)
 
 
 def _hands_on(layer: Layer) -> bool:
@@ -319,72 +330,3 @@ _CALLING_ONCE = [
         containers.Parallel, containers.ParallelTable, DataParallelTable,
     )
 ]  # fmt: skip
-
-
-# ---- which layers to write out for a given input
-
-
-def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
-    """The modules (by identity) whose torch.nn form gives something else for what they are given, or fails.
-
-    torch.nn's layers are equal for batched input; a network that is run on single samples needs some written
-    out.  `input` has tuples for tables; the modules are in evaluation mode.
-    """
-    found: set[int] = set()
-    copies: dict[Layer, Layer] = {}
-
-    def on_trial(layer: Layer) -> Layer:
-        if layer not in copies:
-            if layer in natives:
-                trial = functools.partial(_Trial, layer, found)
-                copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
-            else:
-                copies[layer] = layer.changed(on_trial)
-        return copies[layer]
-
-    natives = set(plan.natives)
-    network = on_trial(plan.root).build()
-    try:
-        with torch.no_grad():
-            network(input)
-    except FAILURES:
-        pass  # the verification will say what is wrong
-    return frozenset(found)
-
-
-class _Trial(torch.nn.Module):
-    """Gives what the Torch module gives, and notes whether its torch.nn form does so, too."""
-
-    def __init__(self, layer: Layer, found: set[int]) -> None:
-        super().__init__()
-        self.layer, self.found = layer, found
-        for name, tensor in layer.state.items():  # layers around it may ask for the type of its parameters
-            self.register_parameter(name, torch.nn.Parameter(torch.empty_like(tensor), requires_grad=False))
-
-    def forward(self, input: Any) -> Any:
-        module = self.layer.origin
-        want = module.compute(input, *[getattr(module, name) for name in module.parameter_names])
-        try:
-            equal = difference(self.layer.build()(input), want).within
-        except FAILURES:
-            equal = False
-        if not equal:
-            self.found.add(id(module))
-        return want
-
-
-def to_native(module: Module, input: Any = None) -> torch.nn.Module:
-    """A torch.nn.Module that is equal to a Torch module, in evaluation mode, with weights of its own.
-
-    Torch's tables are tuples in PyTorch.  torch.nn's own layers take the place of Torch's where they are
-    equal for batched input; given an example `input`, only where they are equal for that.  Raises
-    Unconvertible, with a list of all problems, if a part has no form in PyTorch alone.
-    """
-    plan = Plan(module)
-    if input is not None:
-        module = module.clone()
-        module.evaluate()
-        plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
-    if plan.problems:
-        raise Unconvertible("\n".join(map(str, plan.problems.values())))
-    return copy.deepcopy(plan.root.build())

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 import t7compat
 from converters import Unconvertible, to_native
 from converters.graphs import as_network
-from converters.native import Plan, disagreeing
+from converters.native import Plan
 from converters.source import source
+from converters.trial import disagreeing
 from t7compat import Table, nn
 from t7compat.table import to_tuples
 

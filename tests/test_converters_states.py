@@ -222,6 +222,7 @@ def test_gradients_go_back_through_the_state() -> None:
 
 
 SHARED = nn.SeqLSTM(3, 3)
+CELL = lstm(3)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,7 @@ SHARED = nn.SeqLSTM(3, 3)
         pytest.param(chain(nn.Repeater(lstm(), 3), nn.SelectTable(-1)), id="anew by itself"),
         pytest.param(branches(nn.MapTable(), nn.SeqLSTM(3, 3)), id="for each entry"),
         pytest.param(chain(SHARED, nn.Tanh(), SHARED), id="twice in a chain"),
+        pytest.param(chain(steps_of(CELL), nn.Tanh(), steps_of(CELL)), id="one cell twice"),
         pytest.param(graph(chain(SHARED, nn.Tanh()), SHARED, last=nn.CAddTable()), id="twice in a graph"),
         pytest.param(
             steps_of(chain(nn.SeqLSTM(3, 3), nn.Select(1, -1), lstm())), id="sequences of sequences"
