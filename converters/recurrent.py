@@ -318,7 +318,7 @@ def _flat(module: RNN, plan: Plan, path: str) -> Layer:
         raise Unconvertible("a class derived from it has no torch.nn form")
     notes = {
         "starts from zeros at each call, while the Torch module has another state": module.goes_on,
-        "takes no packed sequences, which the Torch module took; its nn layer does": module.inputPacked,
+        "takes no packed sequences as the Torch module did, but those of PyTorch": module.inputPacked,
         "its first layer has a weight, the identity, which the Torch module skips": module.skips_input,
     }
     plan.notes += [f"{path or 'the network'}: {note}" for note, holds in notes.items() if holds]

@@ -221,6 +221,25 @@ def test_gradients_go_back_through_the_state() -> None:
     same(Table(*pieces_slopes), Table(*slopes))
 
 
+class GoingOn(torch.nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input: Any, state: Any) -> Any:
+        return self.network.run(input, state)
+
+
+def test_torch_export_takes_run() -> None:
+    network, x = to_native(tagger()).eval(), words()
+    with torch.no_grad():
+        _, state = network.run(x)
+        program = torch.export.export(GoingOn(network), (x, state)).module()
+        more = x.flip(0)
+        _, other = network.run(more)
+        same(as_lua(program(more, other)), as_lua(network.run(more, other)))
+
+
 SHARED = nn.SeqLSTM(3, 3)
 CELL = lstm(3)
 

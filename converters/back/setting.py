@@ -28,7 +28,8 @@ class Recurrent(tuple[Any, ...]):
 
 def gives_output_alone(kind: type) -> bool:
     """Whether a class is one of those that t7convert writes, whose `run` gives the last state, too."""
-    return issubclass(kind, torch.nn.RNNBase) and hasattr(kind, "run")
+    is_own = issubclass(kind, torch.nn.RNNBase) and not kind.forward.__module__.startswith("torch.")
+    return is_own and hasattr(kind, "run")
 
 
 def last_recurrent(layer: Any) -> torch.nn.RNNBase | None:
