@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converters.back import Setting, counterpart, from_native
-    from converters.native import to_native
     from converters.objects import convert
     from converters.report import NetworkReport, Report, Verification
     from converters.text import Unconvertible
+    from converters.trial import to_native
 
 __all__ = [
     "NetworkReport",
@@ -34,7 +34,7 @@ _HOMES = {
     "convert": "objects",
     "counterpart": "back",
     "from_native": "back",
-    "to_native": "native",
+    "to_native": "trial",
 }
 
 

@@ -84,34 +84,6 @@ class OneStep(nn.Sequential):
         return super().forward((input,))[0]
 
 
-class Recurrence(nn.Sequential):
-    """Layers one after the other, of which some are recurrent.
-
-    `run` gives the output and the state after it, from which another `run` goes on; None starts from zeros.
-    """
-
-    def run(self, input: Any, state: Any = None) -> Any:
-        states = [None] * len(self) if state is None else list(state)
-        for i, layer in enumerate(self):
-            run = getattr(layer, "run", None)
-            if run is None:
-                input = layer(input)
-            else:
-                input, states[i] = run(input, states[i])
-        return input, tuple(states)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
-
-
-class RecurrentStep(Recurrence):
-    """Recurrent layers over sequences applied to one step; `run` goes on from the step before."""
-
-    def run(self, input: Any, state: Any = None) -> Any:
-        outputs, state = super().run((input,), state)
-        return outputs[0], state
-
-
 class Transposed(nn.Sequential):
     """Turns a tuple of sequences into a sequence of tuples, and back."""
 
@@ -137,6 +109,45 @@ class SequenceLSTM(nn.LSTM):
         is_tensor = isinstance(input, torch.Tensor)
         output, state = super().forward(input if is_tensor else torch.stack(input), state)
         return output if is_tensor else output.unbind(), state
+
+    def forward(self, input: Any) -> Any:
+        return self.run(input)[0]
+
+
+class OutputLSTM(nn.LSTM):
+    """nn.LSTM that gives the outputs alone.
+
+    `run` goes on from nn.LSTM's state, (output, cell) of each layer, and gives that after the sequence, too.
+    """
+
+    def run(self, input: Any, state: Any = None) -> Any:
+        return super().forward(input, state)
+
+    def forward(self, input: Any) -> Any:
+        return self.run(input)[0]
+
+
+class OutputGRU(nn.GRU):
+    """nn.GRU that gives the outputs alone.
+
+    `run` goes on from nn.GRU's state, the last output of each layer, and gives that after the sequence, too.
+    """
+
+    def run(self, input: Any, state: Any = None) -> Any:
+        return super().forward(input, state)
+
+    def forward(self, input: Any) -> Any:
+        return self.run(input)[0]
+
+
+class OutputRNN(nn.RNN):
+    """nn.RNN that gives the outputs alone.
+
+    `run` goes on from nn.RNN's state, the last output of each layer, and gives that after the sequence, too.
+    """
+
+    def run(self, input: Any, state: Any = None) -> Any:
+        return super().forward(input, state)
 
     def forward(self, input: Any) -> Any:
         return self.run(input)[0]

@@ -9,29 +9,28 @@ from typing import Any, ClassVar
 
 import torch
 
-from converters import emitted, emitted_steps
+from converters import emitted, emitted_states
 from converters.expressions import as_expression
 from converters.forward import Forward, Node
 from converters.naming import Names, kind, word
-from converters.native import Layer, Plan, going_on, layer_of
-from converters.text import IMPORTS, Definition, Unconvertible, free_names
+from converters.native import CHAINS, Layer, Plan, going_on, layer_of
+from converters.text import IMPORTS, Definition, Unconvertible, definition_of, free_names, is_torch
 from t7compat.nested import type_name
 from t7compat.nn.shapes import zero_based
 from t7compat.nngraph import gModule
 
 # Names that a layer in a module cannot have, nor in what torch.export makes of one
-_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie"}
+_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie", "run"}
 
 
 def as_network(layer: Layer) -> Layer:
     """The layer as one that has a class of its own in a written file: a graph, or a Sequential."""
-    while layer.make.func is torch.nn.Sequential and len(layer.children) == 1:
-        if not isinstance(layer.children[0], Graph):
-            return layer
+    is_chain = layer.make.func in CHAINS
+    if is_chain and len(layer.children) == 1 and isinstance(layer.children[0], Graph):
         layer = layer.children[0]
-    if isinstance(layer, Graph) or layer.make.func in (torch.nn.Sequential, emitted_steps.Recurrence):
-        return layer
-    return going_on(Layer(functools.partial(torch.nn.Sequential), None, "", (layer,)), {})
+    elif not (is_chain or isinstance(layer, Graph)):
+        layer = Layer(functools.partial(torch.nn.Sequential), None, "", (layer,))
+    return going_on(layer)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -46,13 +45,20 @@ class Graph(Layer):
     nodes: tuple[Node, ...]
     names: tuple[str, ...]
     forward: str
+    goes_on: bool = False  # whether it has a method `run`
 
     def members(self) -> Iterable[tuple[str, Layer]]:
         return zip(self.names, self.children, strict=True)
 
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
         nodes = [node._replace(layer=node.layer and change(node.layer)) for node in self.nodes]
-        return graph(nodes, self.origin, self.path)
+        return graph(nodes, self.origin, self.path, goes_on=self.goes_on)
+
+    def calls(self) -> Iterable[Layer]:
+        return [node.layer for node in self.nodes if node.layer is not None and node.calls]
+
+    def with_run(self) -> Layer:
+        return graph(self.nodes, self.origin, self.path, goes_on=True)
 
     def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
         for node in self.nodes:
@@ -61,14 +67,17 @@ class Graph(Layer):
         return super()._construct(made)
 
 
-def graph(nodes: Iterable[Node], origin: Any, path: str) -> Graph:
+def graph(nodes: Iterable[Node], origin: Any, path: str, *, goes_on: bool = False) -> Graph:
     """The layer for a graph of nodes; the first one is its input, and the last one its output."""
     nodes = tuple(nodes)
     names = _names(nodes)
     text = Forward(nodes, names).text()
     imports = frozenset(name for name in free_names(text) if name in IMPORTS)
-    make = functools.partial(_class_of(text, tuple(names.values()), imports))
-    return Graph(make, origin, path, tuple(names), nodes=nodes, names=tuple(names.values()), forward=text)
+    make = functools.partial(_class_of(text, tuple(names.values()), imports, goes_on))
+    return Graph(
+        make, origin, path, tuple(names),
+        nodes=nodes, names=tuple(names.values()), forward=text, goes_on=goes_on,
+    )  # fmt: skip
 
 
 def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
@@ -88,13 +97,15 @@ def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
 
 
 def _kind_of(layer: Layer) -> str:
-    cls = layer.make.func
+    cls: Any = layer.make.func
     if isinstance(layer, Graph):
         return "graph"
+    if issubclass(cls, torch.nn.RNNBase):
+        cls = next(base for base in cls.__mro__ if is_torch(base))
     return kind(type_name(layer.origin).rpartition(".")[2] if cls is emitted.Missing else cls.__name__)
 
 
-def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str]) -> Any:
+def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str], goes_on: bool) -> Any:
     """The class with this function `forward`, whose constructor is given the layers of these names."""
     namespace: dict[str, Any] = {name: module for name, (module, _) in IMPORTS.items()}
     exec(text, namespace)
@@ -105,7 +116,9 @@ def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str]) -> Any
             setattr(self, name, child)
 
     content = {"__init__": __init__, "forward": namespace["forward"]}
-    return type("Graph", (torch.nn.Module,), content | {"definition": Definition("Graph", text, imports, ())})
+    base: Any = emitted_states.Recurrence if goes_on else torch.nn.Module
+    uses = (definition_of(base),) if goes_on else ()
+    return type("Graph", (base,), content | {"definition": Definition("Graph", text, imports, uses)})
 
 
 # ---- from the graph of a gModule

@@ -14,10 +14,11 @@ from converters.compare import difference
 from converters.exports import single
 from converters.formats import FORMATS, Export, Format
 from converters.graphs import as_network
-from converters.native import FAILURES, Layer, Plan, Problem, disagreeing
+from converters.native import FAILURES, Layer, Plan, Problem
 from converters.replay import replay
 from converters.report import NetworkReport, Verification
 from converters.tree import count_parameters
+from converters.trial import disagreeing
 from converters.weights import Place, place_of
 from t7compat.errors import T7Error
 from t7compat.nested import type_name

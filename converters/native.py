@@ -7,7 +7,6 @@ layer that stands for it and raises NotImplementedError.
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,20 +15,27 @@ from typing import Any, ClassVar
 
 import torch
 
-from converters import emitted, emitted_steps
-from converters.compare import difference
+from converters import emitted, emitted_states, emitted_steps
 from converters.lift import lifted
 from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
+from t7compat.dpnn.misc import ReverseTable
 from t7compat.errors import T7Error
 from t7compat.nested import type_name
+from t7compat.nn import containers
 from t7compat.nn.containers import Container
+from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.module import Module
-from t7compat.table import Table, to_tuples
+from t7compat.nn.wrappers import Bottle
+from t7compat.rnn.bidirectional import ReverseSequence
+from t7compat.rnn.recurrent import AbstractRecurrent
+from t7compat.rnn.seq import SeqReverseSequence
+from t7compat.table import Table
 
 Tensor = torch.Tensor
 Make = functools.partial[Any]
 _RULES = ("contrib", "graphs", "recurrent", "rules", "steps")  # the files with rules of `layer_of`
 _DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
+CHAINS = torch.nn.Sequential, emitted_states.RecurrentSequential  # layers one after the other
 FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -67,6 +73,17 @@ class Layer:
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
         """The layer with `change` made to its children."""
         return replace(self, children=tuple(map(change, self.children)))
+
+    def calls(self) -> Iterable[Layer]:
+        """The children, each as often as a forward calls it."""
+        return self.children
+
+    def with_run(self) -> Layer:
+        """The layer as a network that can go on from a state."""
+        make = functools.partial(emitted_states.RecurrentSequential)
+        if self.make.func is torch.nn.Sequential:
+            return replace(self, make=make)
+        return Layer(make, None, self.path, (self,))
 
     def tensors(self) -> dict[str, Tensor]:
         """The state dict: all tensors under their torch.nn names."""
@@ -148,25 +165,25 @@ class Plan:
         self.notes: list[str] = []
         self.natives: list[Layer] = []  # leaves for which torch.nn has an equal
         self._layers: dict[tuple[int, Rule], Layer] = {}
-        self._open: list[int] = []
+        self.around: list[Any] = []  # the modules whose layers are being made, outermost first
         self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
-        self.root = going_on(self.layer(module, ""), {})
+        self.root = going_on(self.layer(module, ""))
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
         """What a rule (by default `layer_of`) makes of a module, or what stands for it if that fails."""
         rule = rule or layer_of
         key = id(module), rule
         if key not in self._layers:
-            if len(self._open) == _DEEPEST:
+            if len(self.around) == _DEEPEST:
                 raise T7Error(f"more than {_DEEPEST} modules, one inside the other")
-            self._open.append(id(module))
+            self.around.append(module)
             try:
                 self._layers[key] = self._checked(rule(module, self, path))
             except Unconvertible as error:
                 self._layers[key] = self._stand_in(module, path, error.message)
             except FAILURES as error:  # its fields are not those of its class
                 self._layers[key] = self._stand_in(module, path, f"{type(error).__name__}: {error}")
-            self._open.pop()
+            self.around.pop()
         return self._layers[key]
 
     def _checked(self, layer: Layer) -> Layer:
@@ -239,100 +256,77 @@ def _decides(module: Module, method: str, *others: str) -> bool:
     return owner <= min(rest)
 
 
-def going_on(layer: Layer, known: dict[Layer, Layer]) -> Layer:
-    """The layer as one that can go on from a state, if all recurrent layers in it can.
+# ---- networks that go on
 
-    `known` is for layers that occur several times.
+
+def going_on(network: Layer) -> Layer:
+    """The network with a method `run`, if its recurrent layers can go on from a state; else itself."""
+    return network if has_run(network) or not _goes_on(network) else network.with_run()
+
+
+def has_run(layer: Layer) -> bool:
+    """Whether a layer has a method `run`: it is recurrent itself, or a network that goes on."""
+    return hasattr(layer.make.func, "run")
+
+
+def is_recurrent(layer: Layer) -> bool:
+    """Whether a layer is recurrent, or has recurrent ones inside."""
+    return any(has_run(inner) for _, inner in layer.walk())
+
+
+def _goes_on(network: Layer) -> bool:
+    """Whether there are recurrent layers in a network, and each is run once in a forward, on all samples.
+
+    Where a sequence is read from its end there is no going on.
     """
-    if layer not in known:
-        known[layer] = layer
-        if (kind := _GOING_ON.get(layer.make.func)) is not None:
-            children = tuple(going_on(child, known) for child in layer.children)
-            recurrent = [
-                child for child in children if any(_is_recurrent(inner) for _, inner in child.walk())
-            ]
-            goes_on = recurrent and all(hasattr(child.make.func, "run") for child in recurrent)
-            make = functools.partial(kind) if goes_on else layer.make
-            if goes_on or children != layer.children:
-                known[layer] = replace(layer, make=make, children=children)
-    return known[layer]
+    found: list[Layer] = []
+
+    def reached(layer: Layer) -> bool:
+        if has_run(layer):
+            found.append(layer)
+        elif is_recurrent(layer):
+            return _hands_on(layer) and all(map(reached, layer.calls()))
+        return True
+
+    if not (reached(network) and found):
+        return False
+    memories = [one for layer in found for one in _memories(layer.origin)]
+    origin = next(layer.origin for _, layer in network.walk() if layer.origin is not None)
+    turns_round = any(isinstance(one, _BACKWARDS) for one in _inside(origin))
+    return len(memories) == len(set(memories)) and not turns_round
 
 
-_GOING_ON: dict[Any, Any] = {
-    torch.nn.Sequential: emitted_steps.Recurrence,
-    emitted_steps.OneStep: emitted_steps.RecurrentStep,
-}
+def _memories(module: Module) -> set[int]:
+    """The modules that keep the state of a recurrent one, by identity."""
+    cells = {id(one) for one in _inside(module) if isinstance(one, AbstractRecurrent)}
+    return cells or {id(module)}
 
 
-def _is_recurrent(layer: Layer) -> bool:
-    kind: Any = layer.make.func
-    return hasattr(kind, "run") or (isinstance(kind, type) and issubclass(kind, torch.nn.RNNBase))
+def _inside(module: Any) -> Iterator[Any]:
+    """A module and all below it."""
+    yield module
+    for child in module.children() if isinstance(module, Module) else ():
+        yield from _inside(child)
 
 
-# ---- which layers to write out for a given input
+def _hands_on(layer: Layer) -> bool:
+    """Whether a layer calls each of its children once, with all of the samples that it got."""
+    return layer.is_class or layer.make.func in _HANDING_ON or _computes(layer) in _CALLING_ONCE
 
 
-def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
-    """The modules (by identity) whose torch.nn form gives something else for what they are given, or fails.
-
-    torch.nn's layers are equal for batched input; a network that is run on single samples needs some written
-    out.  `input` has tuples for tables; the modules are in evaluation mode.
-    """
-    found: set[int] = set()
-    copies: dict[Layer, Layer] = {}
-
-    def on_trial(layer: Layer) -> Layer:
-        if layer not in copies:
-            if layer in natives:
-                trial = functools.partial(_Trial, layer, found)
-                copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
-            else:
-                copies[layer] = layer.changed(on_trial)
-        return copies[layer]
-
-    natives = set(plan.natives)
-    network = on_trial(plan.root).build()
-    try:
-        with torch.no_grad():
-            network(input)
-    except FAILURES:
-        pass  # the verification will say what is wrong
-    return frozenset(found)
+def _computes(layer: Layer) -> Any:
+    return getattr(type(layer.origin), "compute", None)
 
 
-class _Trial(torch.nn.Module):
-    """Gives what the Torch module gives, and notes whether its torch.nn form does so, too."""
-
-    def __init__(self, layer: Layer, found: set[int]) -> None:
-        super().__init__()
-        self.layer, self.found = layer, found
-        for name, tensor in layer.state.items():  # layers around it may ask for the type of its parameters
-            self.register_parameter(name, torch.nn.Parameter(torch.empty_like(tensor), requires_grad=False))
-
-    def forward(self, input: Any) -> Any:
-        module = self.layer.origin
-        want = module.compute(input, *[getattr(module, name) for name in module.parameter_names])
-        try:
-            equal = difference(self.layer.build()(input), want).within
-        except FAILURES:
-            equal = False
-        if not equal:
-            self.found.add(id(module))
-        return want
-
-
-def to_native(module: Module, input: Any = None) -> torch.nn.Module:
-    """A torch.nn.Module that is equal to a Torch module, in evaluation mode, with weights of its own.
-
-    Torch's tables are tuples in PyTorch.  torch.nn's own layers take the place of Torch's where they are
-    equal for batched input; given an example `input`, only where they are equal for that.  Raises
-    Unconvertible, with a list of all problems, if a part has no form in PyTorch alone.
-    """
-    plan = Plan(module)
-    if input is not None:
-        module = module.clone()
-        module.evaluate()
-        plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
-    if plan.problems:
-        raise Unconvertible("\n".join(map(str, plan.problems.values())))
-    return copy.deepcopy(plan.root.build())
+_BACKWARDS = ReverseTable, ReverseSequence, SeqReverseSequence
+_HANDING_ON = (
+    torch.nn.Sequential, emitted.InType, emitted_steps.MaskZero, emitted_steps.OneStep,
+    emitted_steps.OverSteps,
+)  # fmt: skip
+_CALLING_ONCE = [
+    kind.compute
+    for kind in (
+        Bottle, containers.Concat, containers.ConcatTable, containers.Decorator, containers.DepthConcat,
+        containers.Parallel, containers.ParallelTable, DataParallelTable,
+    )
+]  # fmt: skip

@@ -11,8 +11,9 @@ from converters import checkpoint, gradients, graph_samples, samples, verify
 from converters.compare import difference
 from converters.conversion import file_names, read
 from converters.naming import identifier, printable
-from converters.native import FAILURES, Plan, disagreeing
+from converters.native import FAILURES, Plan
 from converters.report import Verification
+from converters.trial import disagreeing
 from t7compat.errors import InputError, T7Error
 from t7compat.nested import type_name
 from t7compat.nn.module import Module

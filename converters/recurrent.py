@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from converters import emitted, emitted_steps
+from converters import emitted, emitted_states, emitted_steps
 from converters.compare import difference
 from converters.lift import lifted, plain
-from converters.native import FAILURES, Layer, Make, Plan, below, layer_of, native_form
+from converters.native import FAILURES, Layer, Make, Plan, below, going_on, has_run, layer_of, native_form
 from converters.text import Unconvertible
 from t7compat.nested import type_name
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
@@ -31,7 +31,7 @@ from t7compat.rnn.hidden import Cell
 from t7compat.rnn.recurrent import AbstractRecurrent, Recursor
 from t7compat.rnn.seq import SeqGRU, SeqLSTM
 from t7compat.rnn.sequence import Sequence
-from t7compat.rnn.sequencer import Remembering, Sequencer
+from t7compat.rnn.sequencer import AbstractSequencer, Remembering, Sequencer
 
 Tensor = torch.Tensor
 
@@ -55,9 +55,9 @@ def remembers(module: Any) -> bool:
 def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
     if not remembers(module):
         return plan.layer(module.modules[1], below(path, 1))
-    plan.notes.append(
-        f"{path or 'the network'}: {type_name(module)} does one step at each call, from its initial state"
-    )
+    if not any(isinstance(one, AbstractSequencer) for one in plan.around):
+        what = f"{type_name(module)} does one step at each call, from its initial state"
+        plan.notes.append(f"{path or 'the network'}: {what}")
     return Layer(
         functools.partial(emitted_steps.OneStep), module, path, (plan.layer(module, path, in_sequence),)
     )
@@ -82,8 +82,20 @@ def _note_memory(module: Remembering, plan: Plan, path: str) -> None:
 def in_sequence(module: Any, plan: Plan, path: str) -> Layer:
     """The layer that applies a module to each step of a sequence, its memory going on from step to step."""
     if remembers(module):
-        raise Unconvertible("it has recurrent modules inside, and there is no rule for it over sequences")
+        network = going_on(plan.layer(module, path))
+        if not (has_run(network) and _does_steps(network)):
+            raise Unconvertible("it has recurrent modules inside, and there is no rule for it over sequences")
+        return Layer(functools.partial(emitted_states.Stepwise), module, path, (network,))
     return each_step((plan.layer(module, path),), module, path)
+
+
+def _does_steps(layer: Layer) -> bool:
+    """Whether all recurrent layers in a layer do one step at each call."""
+    kind: Any = layer.make.func
+    if kind is emitted_steps.OneStep:
+        return True
+    is_whole = has_run(layer) and not issubclass(kind, emitted_states.Recurrence)
+    return not is_whole and all(map(_does_steps, layer.children))
 
 
 def each_step(layers: tuple[Layer, ...], origin: Any, path: str) -> Layer:
@@ -292,6 +304,13 @@ def _whole_gru(module: SeqGRU, plan: Plan, path: str) -> Layer:
     )
 
 
+_OUTPUTS: dict[Any, Any] = {
+    torch.nn.LSTM: emitted_steps.OutputLSTM,
+    torch.nn.GRU: emitted_steps.OutputGRU,
+    torch.nn.RNN: emitted_steps.OutputRNN,
+}
+
+
 @layer_of.register
 def _flat(module: RNN, plan: Plan, path: str) -> Layer:
     make = native_form(module)
@@ -299,10 +318,9 @@ def _flat(module: RNN, plan: Plan, path: str) -> Layer:
         raise Unconvertible("a class derived from it has no torch.nn form")
     notes = {
         "starts from zeros at each call, while the Torch module has another state": module.goes_on,
-        "takes no packed sequences, which the Torch module took; its nn layer does": module.inputPacked,
+        "takes no packed sequences as the Torch module did, but those of PyTorch": module.inputPacked,
         "its first layer has a weight, the identity, which the Torch module skips": module.skips_input,
     }
     plan.notes += [f"{path or 'the network'}: {note}" for note, holds in notes.items() if holds]
-    layer = Layer(make, module, path, state=module.native_state())
-    without_state = Layer(functools.partial(emitted.First), None, path)
-    return Layer(functools.partial(torch.nn.Sequential), module, path, (layer, without_state))
+    make = functools.partial(_OUTPUTS[make.func], *make.args, **make.keywords)
+    return Layer(make, module, path, state=module.native_state())

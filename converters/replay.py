@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from converters import emitted_steps
 from converters.compare import Difference, difference
 from converters.graphs import Graph
-from converters.native import FAILURES, Layer
+from converters.native import CHAINS, FAILURES, Layer
 from converters.recurrent import remembers
 from t7compat.nn.containers import ParallelTable
 from t7compat.nn.module import Module
@@ -100,7 +99,7 @@ def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     if isinstance(layer, Graph):
         _enter_graph(layer, given, steps)
     elif isinstance(module, Module) and [child.origin for child in layer.children] == list(module.children()):
-        if layer.make.func in (torch.nn.Sequential, emitted_steps.Recurrence):
+        if layer.make.func in CHAINS:
             for child in layer.children:
                 given = _enter(child, given, steps)
             return given

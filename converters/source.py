@@ -24,8 +24,10 @@ def source(name: str, about: list[str], network: Layer) -> str:
     graphs = [layer for layer in layers if isinstance(layer, Graph)]
     kinds = dict.fromkeys(layer.make.func for layer in layers if not isinstance(layer, Graph))
     written = [kind for kind in kinds if not is_torch(kind)]
-    definitions = in_order(map(definition_of, written))
-    own = [*definitions, *(definition_of(layer.make.func) for layer in graphs)]
+    of_graphs = [definition_of(layer.make.func) for layer in graphs]
+    bases = [base for one in of_graphs for base in one.uses]
+    definitions = in_order([*map(definition_of, written), *bases])
+    own = [*definitions, *of_graphs]
     imports = {"nn"}.union(*(definition.imports for definition in own))
     lines = [text for alias, (_, text) in IMPORTS.items() if alias in imports]
     standard = sorted([*(text for text in lines if "torch" not in text), "from pathlib import Path"])
@@ -100,7 +102,8 @@ class _Class:
             methods.append("\n".join(["def tie(self):", *map(indented, [about, *same])]))
         if isinstance(self.layer, Graph):
             methods.append(self.layer.forward)
-        base = "nn.Module" if is_graph else self.calls[-1].function
+        bases = [base.name for base in definition_of(self.layer.make.func).uses] if is_graph else []
+        base = ", ".join(bases or ["nn.Module" if is_graph else self.calls[-1].function])
         return f"({base}):\n" + "\n\n".join(map(indented, methods))
 
     def _children(self, layer: Layer) -> tuple[Layer, ...]:

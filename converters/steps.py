@@ -7,13 +7,13 @@ import functools
 import torch
 
 from converters import emitted_steps
-from converters.native import Layer, Plan, below, layer_of
+from converters.native import Layer, Plan, below, is_recurrent, layer_of
 from converters.recurrent import in_sequence, remembers
 from converters.text import Unconvertible
 from t7compat.nn.module import Module
 from t7compat.rnn.attention import RecurrentAttention, Repeater
 from t7compat.rnn.fork import Step
-from t7compat.rnn.masking import MaskZero
+from t7compat.rnn.masking import MaskZero, TrimZero
 from t7compat.rnn.misc import LookupTableMaskZero
 from t7compat.rnn.recurrences import NormStabilizer, Recurrent
 
@@ -22,8 +22,13 @@ from t7compat.rnn.recurrences import NormStabilizer, Recurrent
 def _mask_zero(module: MaskZero, plan: Plan, path: str) -> Layer:
     if module.v2 or module.maskinput or not module.maskoutput:
         raise Unconvertible("its mask is given apart from its input")
-    make = functools.partial(emitted_steps.MaskZero, dims=module.nInputDim)
-    return Layer(make, module, path, plan.children(module, path))
+    layer = Layer(
+        functools.partial(emitted_steps.MaskZero, dims=module.nInputDim), module, path,
+        plan.children(module, path),
+    )  # fmt: skip
+    if isinstance(module, TrimZero) and is_recurrent(layer):
+        raise Unconvertible("it runs recurrent modules on a part of what it is given")
+    return layer
 
 
 @layer_of.register

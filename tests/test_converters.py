@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 import t7compat
 from converters import Unconvertible, to_native
 from converters.graphs import as_network
-from converters.native import Plan, disagreeing
+from converters.native import Plan
 from converters.source import source
+from converters.trial import disagreeing
 from t7compat import Table, nn
 from t7compat.table import to_tuples
 
@@ -243,8 +244,14 @@ def test_start_from_a_given_state_is_refused_by_name() -> None:
 
 
 def test_memory_where_there_is_no_rule_is_refused_by_name() -> None:
-    with pytest.raises(Unconvertible, match=r"modules\[1\]: nn\.Concat: it has recurrent modules inside"):
-        to_native(nn.Sequencer(nn.Concat(1).add(nn.LSTM(3, 4))))
+    with pytest.raises(Unconvertible, match=r"modules\[1\]: nn\.MapTable: it has recurrent modules inside"):
+        to_native(nn.Sequencer(nn.MapTable(nn.LSTM(3, 4))))
+
+
+def test_memory_of_fewer_samples_is_refused_by_name() -> None:
+    """A step of which samples are left out is none for those."""
+    with pytest.raises(Unconvertible, match=r"nn\.TrimZero: it runs recurrent modules"):
+        to_native(nn.TrimZero(nn.SeqLSTM(3, 4), 2))
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import t7compat
 from converters import samples, verify
 from converters.compare import difference
 from converters.graph_samples import wishes
-from converters.native import Plan, disagreeing
+from converters.native import Plan
 from converters.replay import Replay, replay
 from converters.samples import Entry
+from converters.trial import disagreeing
 from t7compat import Table, TorchObject, nn
 
 

@@ -54,7 +54,7 @@ def test_on_the_way_of_a_checkpoint(tmp_path: Path) -> None:
     report = converters.convert(path)
     assert (report.status, report.networks[0].verification.outcome) == (0, "verified")
     written = (tmp_path / "tagger.py").read_text()
-    assert "nn.LSTM(4, 6, num_layers=2, batch_first=True, bidirectional=True)" in written
+    assert "OutputLSTM(4, 6, num_layers=2, batch_first=True, bidirectional=True)" in written
 
 
 # ---- sequences of different lengths
@@ -85,7 +85,7 @@ def test_packed_sequences() -> None:
         same(alone.backward(one, padded_gradient[:n, i : i + 1]), padded_gradInput[:n, i : i + 1])
     same(alone.gradWeight, gradient)
     packed_native = torch.nn.utils.rnn.PackedSequence(packed[1], torch.tensor([*sizes]))
-    same(to_native(module)[0](packed_native)[0].data.detach(), output)
+    same(to_native(module)(packed_native).data.detach(), output)
 
 
 @pytest.mark.parametrize("batchFirst", [False, True])
@@ -116,10 +116,10 @@ def test_conversion(name: str, batchFirst: bool) -> None:
     options = {"nonlinearity": "relu"} if name == "RNNReLU" else {}
     options |= {"dropout": 0.5, "batch_first": batchFirst, "bidirectional": name[0] == "B"}
     layer = kinds.get(name.removeprefix("B"), torch.nn.RNN)(INPUTS, HIDDEN, 2, **options)
-    assert [*native[0].state_dict()] == [*layer.state_dict()]
-    assert vars(native[0]).keys() == vars(layer).keys()
-    assert (native[0].dropout, native[0].bidirectional) == (layer.dropout, layer.bidirectional)
-    assert (native[0].mode, native[0].batch_first) == (layer.mode, layer.batch_first)
+    assert [*native.state_dict()] == [*layer.state_dict()]
+    assert vars(native).keys() == vars(layer).keys()
+    assert (native.dropout, native.bidirectional) == (layer.dropout, layer.bidirectional)
+    assert (native.mode, native.batch_first) == (layer.mode, layer.batch_first)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,14 @@ def test_what_conversion_notes(change: dict[str, Any], note: str, tmp_path: Path
     network = report.networks[0]
     assert (report.status, network.verification.outcome) == (0, "verified")
     assert note in network.notes[0]
+
+
+def test_recorded_networks(tmp_path: Path) -> None:
+    x = nn.Identity()()
+    last = nn.JoinTable(3)([cudnn.BLSTM(INPUTS, HIDDEN, 2)(x), cudnn.GRU(INPUTS, HIDDEN, 1)(x)])
+    t7compat.save(tmp_path / "model.t7", nn.gModule([x], [last]))
+    (network,) = converters.convert(tmp_path / "model.t7", to=("py", "pt2")).networks
+    assert network.verification.outcome == network.exports["pt2"].outcome == "verified"
 
 
 def test_conversion_in_a_sequencer() -> None:

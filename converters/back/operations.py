@@ -16,7 +16,7 @@ from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
 from converters.back.layers import flattened, permuted
 from converters.back.planes import padding
-from converters.back.setting import chain
+from converters.back.setting import chain, gives_output_alone
 from converters.back.states import LastOutputs, recurrent
 from converters.native import FAILURES
 from converters.text import Unconvertible
@@ -48,7 +48,7 @@ def of_layer(
     forward: Forward, layer: tnn.Module, name: str, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> Any:
     """The call of a layer inside."""
-    if isinstance(layer, tnn.RNNBase):
+    if isinstance(layer, tnn.RNNBase) and not gives_output_alone(type(layer)):
         return recurrent(forward, layer, name, *arguments, **named)
     if named or not all(isinstance(value, Value) for value in arguments):
         raise Unconvertible(f"its forward calls {name} with more than tensors that depend on the input")

@@ -26,11 +26,18 @@ class Recurrent(tuple[Any, ...]):
     layer: torch.nn.RNNBase
 
 
+def gives_output_alone(kind: type) -> bool:
+    """Whether a class is one of those that t7convert writes, whose `run` gives the last state, too."""
+    is_own = issubclass(kind, torch.nn.RNNBase) and not kind.forward.__module__.startswith("torch.")
+    return is_own and hasattr(kind, "run")
+
+
 def last_recurrent(layer: Any) -> torch.nn.RNNBase | None:
     """The recurrent layer whose output, with the last state, is that of a layer: itself, or its last one."""
     while isinstance(layer, torch.nn.Sequential) and len(layer):
         layer = layer[-1]
-    return layer if isinstance(layer, torch.nn.RNNBase) else None
+    is_recurrent = isinstance(layer, torch.nn.RNNBase) and not gives_output_alone(type(layer))
+    return layer if is_recurrent else None
 
 
 def cloned(value: Any) -> Any:
@@ -203,7 +210,7 @@ def counterpart(layer: Any, setting: Setting) -> Any:
 def rule_of(kind: type) -> Rule:
     """The rule for a class: that of the class whose forward it has, else that for any module."""
     owner = next((cls for cls in kind.__mro__ if cls in counterpart.registry), object)
-    same = getattr(owner, "forward", None) is getattr(kind, "forward", None)
+    same = gives_output_alone(kind) or getattr(owner, "forward", None) is getattr(kind, "forward", None)
     return counterpart.dispatch(owner if same else torch.nn.Module if owner is not object else object)
 
 

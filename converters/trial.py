@@ -1,0 +1,81 @@
+"""Which layers to write out for a given input, and `to_native`, which knows that."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from typing import Any
+
+import torch
+
+from converters.compare import difference
+from converters.native import FAILURES, Layer, Plan
+from converters.text import Unconvertible
+from t7compat.nn.module import Module
+from t7compat.table import to_tuples
+
+
+def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
+    """The modules (by identity) whose torch.nn form gives something else for what they are given, or fails.
+
+    torch.nn's layers are equal for batched input; a network that is run on single samples needs some written
+    out.  `input` has tuples for tables; the modules are in evaluation mode.
+    """
+    found: set[int] = set()
+    copies: dict[Layer, Layer] = {}
+
+    def on_trial(layer: Layer) -> Layer:
+        if layer not in copies:
+            if layer in natives:
+                trial = functools.partial(_Trial, layer, found)
+                copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
+            else:
+                copies[layer] = layer.changed(on_trial)
+        return copies[layer]
+
+    natives = set(plan.natives)
+    network = on_trial(plan.root).build()
+    try:
+        with torch.no_grad():
+            network(input)
+    except FAILURES:
+        pass  # the verification will say what is wrong
+    return frozenset(found)
+
+
+class _Trial(torch.nn.Module):
+    """Gives what the Torch module gives, and notes whether its torch.nn form does so, too."""
+
+    def __init__(self, layer: Layer, found: set[int]) -> None:
+        super().__init__()
+        self.layer, self.found = layer, found
+        for name, tensor in layer.state.items():  # layers around it may ask for the type of its parameters
+            self.register_parameter(name, torch.nn.Parameter(torch.empty_like(tensor), requires_grad=False))
+
+    def forward(self, input: Any) -> Any:
+        module = self.layer.origin
+        want = module.compute(input, *[getattr(module, name) for name in module.parameter_names])
+        try:
+            equal = difference(self.layer.build()(input), want).within
+        except FAILURES:
+            equal = False
+        if not equal:
+            self.found.add(id(module))
+        return want
+
+
+def to_native(module: Module, input: Any = None) -> torch.nn.Module:
+    """A torch.nn.Module that is equal to a Torch module, in evaluation mode, with weights of its own.
+
+    Torch's tables are tuples in PyTorch.  torch.nn's own layers take the place of Torch's where they are
+    equal for batched input; given an example `input`, only where they are equal for that.  Raises
+    Unconvertible, with a list of all problems, if a part has no form in PyTorch alone.
+    """
+    plan = Plan(module)
+    if input is not None:
+        module = module.clone()
+        module.evaluate()
+        plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
+    if plan.problems:
+        raise Unconvertible("\n".join(map(str, plan.problems.values())))
+    return copy.deepcopy(plan.root.build())
