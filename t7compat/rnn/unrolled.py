@@ -18,17 +18,17 @@ def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, x.flatten(0, 1), weight[: x.shape[-1]]).unflatten(0, x.shape[:2])
 
 
-def _outer(states: Tensor, gradient: Tensor) -> Tensor:
+def _outer(states: Tensor, gradient: Tensor, out: Tensor | None = None) -> Tensor:
     """The gradient of a weight by which the states of all steps were multiplied."""
-    return states.flatten(0, 1).t() @ gradient.flatten(0, 1)
+    return torch.mm(states.flatten(0, 1).t(), gradient.flatten(0, 1), out=out)
 
 
-def _of_weight(x: Tensor, h: Tensor, output: Tensor, gradient: Tensor) -> Tensor:
+def _of_weight(weight: Tensor, x: Tensor, h: Tensor, output: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of the weight for input and state, given that of the products of all steps."""
-    found = gradient.new_empty(x.shape[-1] + h.shape[-1], gradient.shape[-1])
+    found = torch.empty_like(weight)  # laid out as the weight is, and so are the gradients it is added to
     of_input, of_state = found.split((x.shape[-1], h.shape[-1]))
-    torch.mm(x.flatten(0, 1).t(), gradient.flatten(0, 1), out=of_input)
-    torch.mm(output[:-1].flatten(0, 1).t(), gradient[1:].flatten(0, 1), out=of_state)
+    _outer(x, gradient, out=of_input)
+    _outer(output[:-1], gradient[1:], out=of_state)
     of_state.addmm_(h.t(), gradient[0])
     return found
 
@@ -114,7 +114,7 @@ class LSTM(torch.autograd.Function):
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
             grad_c,
-            _of_weight(x, h, output, gradient) if to_weight else None,
+            _of_weight(weight, x, h, output, gradient) if to_weight else None,
             gradient.sum((0, 1)) if to_bias else None,
             _of_peepholes(gradient, c, cell) if to_peepholes else None,
             _outer(hidden, heads) if to_project and heads is not None else None,
@@ -183,11 +183,13 @@ class GRU(torch.autograd.Function):
                 h.masked_fill_(masked, 0)
         ctx.save_for_backward(x, start, weight, output, gates, mask)
         ctx.mark_non_differentiable(gates)
+        ctx.set_materialize_grads(False)  # zeros for the gates would be as large as these
         return output, gates
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
+    def backward(ctx: Any, grad_output: Tensor | None, _: Any) -> Any:
         x, h, weight, output, gates, mask = ctx.saved_tensors
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         inputs, size = x.shape[-1], h.shape[-1]
         from_rz, from_g = (part.t() for part in weight[inputs:].split((2 * size, size), 1))
         r, z, g = gates.chunk(3, -1)
@@ -217,14 +219,18 @@ class GRU(torch.autograd.Function):
                 grad_h += grad_output[t - 1]
 
         to_x, _, to_weight, to_bias, _ = ctx.needs_input_grad
-        found = None
-        if to_weight:
-            of_state = _outer(before, gradient[..., : 2 * size]), _outer(before.mul_(r), of_g)
-            found = torch.cat((_outer(x, gradient), torch.cat(of_state, 1)))
+        of_weight = torch.empty_like(weight) if to_weight else None
+        if of_weight is not None:
+            of_input, of_state = of_weight.split((inputs, size))
+            to_rz, to_g = of_state.split((2 * size, size), 1)
+            _outer(x, gradient, out=of_input)
+            _outer(before, gradient[..., : 2 * size], out=to_rz)
+            _outer(before.mul_(r), of_g, out=to_g)
+        del before  # the gradient of the input takes its memory
         return (
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
-            found,
+            of_weight,
             gradient.sum((0, 1)) if to_bias else None,
             None,
         )
