@@ -1,11 +1,13 @@
 """Memory that training takes, beside torch.nn.  `python benchmarks/memory.py`
 
 Each network is trained in a process of its own: the figure is how much further than after a small network the
-peak of the process goes.
+peak of the process goes.  It is taken twice: where freed blocks go back to the system at once, so that the
+peak is the memory in use, and with malloc as it is, which keeps some of them.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -16,7 +18,8 @@ from recurrent import LENGTHS, PAIRS, SIZES, layers, text
 
 import t7compat
 
-ROUNDS = 5
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "131072"}  # glibc: larger blocks are mapped, and unmapped when freed
+ROUNDS = 5  # with malloc as it is; how much it keeps differs from process to process
 KILOBYTES = 1e3  # per megabyte; Linux gives the peak in kilobytes
 
 
@@ -38,12 +41,17 @@ def added(pair: int, ours: bool, *size: int) -> float:
     return peak() - before
 
 
-def measured(pair: int, ours: bool, *size: int) -> float:
-    """The median of several processes."""
-    arguments = [str(int(value)) for value in (pair, ours, *size)]
-    command = [sys.executable, __file__, *arguments]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(ROUNDS)]
-    return statistics.median(float(run.stdout) for run in runs)
+def measured(rounds: int, environment: dict[str, str], *arguments: int) -> float:
+    """What `added` gives for the arguments: the median of several processes."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    options = {"capture_output": True, "text": True, "check": True, "env": os.environ | environment}
+    return statistics.median(float(subprocess.run(command, **options).stdout) for _ in range(rounds))
+
+
+def beside(rounds: int, environment: dict[str, str], pair: int, *size: int) -> str:
+    """Our memory, that of torch.nn, and the ratio."""
+    here, there = (measured(rounds, environment, pair, ours, *size) for ours in (1, 0))
+    return f"{here:6.0f} MB {there:6.0f} MB {here / there:5.2f}"
 
 
 if __name__ == "__main__":
@@ -51,8 +59,8 @@ if __name__ == "__main__":
         which, ours, *sizes = map(int, sys.argv[1:])
         print(added(which, bool(ours), *sizes))
     else:
+        print(f"{'t7compat, torch.nn, ratio':36}  {'in use':23}   with what malloc keeps")
         for shape in (*SIZES, (LENGTHS[-1], *SIZES[0][1:])):
             for index, pair in enumerate(PAIRS):
-                here, there = (measured(index, ours, *shape) for ours in (True, False))
-                name = f"{pair.name} {text(shape)}"
-                print(f"{name:34} {here:6.0f} MB   torch.nn {there:6.0f} MB   ratio {here / there:5.2f}")
+                columns = beside(1, AT_ONCE, index, *shape), beside(ROUNDS, {}, index, *shape)
+                print(f"{pair.name + ' ' + text(shape):36}", *columns, sep="  ")

@@ -125,6 +125,8 @@ class Sequencer(AbstractSequencer):
 
     def _back(self, method: Any, input: Any, gradOutput: Any, **sweep: Any) -> Any:
         steps, whole = matched(input, gradOutput, "gradOutput"), self.whole
+        if sweep.get("inputs", True):
+            self.gradInput = None  # its memory serves the new one
         gradients: list[Any] = []
         if whole is None or not whole.back(gradOutput, [gradient for *_, gradient in steps], **sweep):
             whole, scale = None, [sweep["scale"]] if "scale" in sweep else []

@@ -10,6 +10,16 @@ from typing import Any
 
 import torch
 
+from t7compat.rnn.steps import (
+    best,
+    gru_backward,
+    gru_forward,
+    gru_reset,
+    gru_reset_backward,
+    lstm_backward,
+    lstm_forward,
+)
+
 Tensor = torch.Tensor
 
 
@@ -18,17 +28,17 @@ def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, x.flatten(0, 1), weight[: x.shape[-1]]).unflatten(0, x.shape[:2])
 
 
-def _outer(states: Tensor, gradient: Tensor) -> Tensor:
+def _outer(states: Tensor, gradient: Tensor, out: Tensor | None = None) -> Tensor:
     """The gradient of a weight by which the states of all steps were multiplied."""
-    return states.flatten(0, 1).t() @ gradient.flatten(0, 1)
+    return torch.mm(states.flatten(0, 1).t(), gradient.flatten(0, 1), out=out)
 
 
-def _of_weight(x: Tensor, h: Tensor, output: Tensor, gradient: Tensor) -> Tensor:
+def _of_weight(weight: Tensor, x: Tensor, h: Tensor, output: Tensor, gradient: Tensor) -> Tensor:
     """The gradient of the weight for input and state, given that of the products of all steps."""
-    found = gradient.new_empty(x.shape[-1] + h.shape[-1], gradient.shape[-1])
+    found = weight.new_empty(weight.shape)
     of_input, of_state = found.split((x.shape[-1], h.shape[-1]))
-    torch.mm(x.flatten(0, 1).t(), gradient.flatten(0, 1), out=of_input)
-    torch.mm(output[:-1].flatten(0, 1).t(), gradient[1:].flatten(0, 1), out=of_state)
+    _outer(x, gradient, out=of_input)
+    _outer(output[:-1], gradient[1:], out=of_state)
     of_state.addmm_(h.t(), gradient[0])
     return found
 
@@ -54,25 +64,13 @@ class LSTM(torch.autograd.Function):
             gates, at_once, *gates.chunk(4, -1), cell, hidden, output,
             mask if mask is not None else [None] * len(x), strict=True,
         )  # fmt: skip
-        for products, sigmoids, i, f, o, g, cell_after, hidden_after, h_after, masked in steps:
+        step = best(lstm_forward, x)
+        for products, sigmoids, i, f, o, g, c_after, hidden_after, h_after, masked in steps:
             products.addmm_(h, feedback)
-            if peepholes is not None:
-                sigmoids.unflatten(-1, (2, size)).addcmul_(c[:, None], peepholes[:2])
-            sigmoids.sigmoid_()
-            g.tanh_()
-            if masked is not None:
-                products.masked_fill_(masked, 0)
-            torch.mul(f, c, out=cell_after).addcmul_(i, g)
-            if masked is not None:
-                cell_after.masked_fill_(masked, 0)
-            if peepholes is not None:
-                o.addcmul_(cell_after, peepholes[2]).sigmoid_()
-                if masked is not None:
-                    o.masked_fill_(masked, 0)
-            torch.tanh(cell_after, out=hidden_after).mul_(o)
+            step(products, sigmoids, i, f, o, g, c, c_after, hidden_after, peepholes, masked)
             if project is not None:
                 torch.mm(hidden_after, project, out=h_after)
-            h, c = h_after, cell_after
+            h, c = h_after, c_after
         ctx.save_for_backward(x, *start, weight, peepholes, project, output, hidden, cell, gates, mask)
         ctx.mark_non_differentiable(cell, gates)
         ctx.set_materialize_grads(False)
@@ -84,37 +82,32 @@ class LSTM(torch.autograd.Function):
         inputs, size = x.shape[-1], c.shape[-1]
         feedback = weight[inputs:].t()
         grad_output = torch.zeros_like(output) if grad_output is None else grad_output
-        grad_c = torch.zeros_like(c) if grad_last is None else grad_last.clone()
+        grad_c = c.new_zeros(c.shape)
+        if grad_last is not None:
+            grad_c.copy_(grad_last)
         gradient, of_cell = _slopes(gates, cell, c, hidden, mask)
         of_o, of_g = gradient.chunk(4, -1)[2:]
         of_if = gradient[..., : 2 * size].unflatten(-1, (2, size))
         heads = torch.empty_like(output) if project is not None else None
         forget_gates = gates[..., size : 2 * size]
         steps = list(zip(gradient, of_if, of_o, of_g, of_cell, forget_gates, strict=True))
+        step = best(lstm_backward, x)
         grad_h = grad_output[-1]
         for t in range(len(x) - 1, -1, -1):
-            products, to_if, to_o, to_g, to_cell, forget = steps[t]
             if project is not None and heads is not None:
                 heads[t] = grad_h
                 grad_h = grad_h @ project.t()
-            grad_c.addcmul_(grad_h, to_cell)
-            to_o.mul_(grad_h)
-            if peepholes is not None:
-                grad_c.addcmul_(to_o, peepholes[2])
-            to_if.mul_(grad_c[:, None])
-            to_g.mul_(grad_c)
-            grad_c.mul_(forget)
-            if peepholes is not None:
-                grad_c.addcmul_(to_if[:, 0], peepholes[0]).addcmul_(to_if[:, 1], peepholes[1])
+            step(*steps[t], grad_h, grad_c, peepholes)
+            products = steps[t][0]
             grad_h = torch.addmm(grad_output[t - 1], products, feedback) if t else products @ feedback
 
-        del of_cell, steps, to_cell  # the gradients below take their memory
+        del of_cell, steps  # the gradients below take their memory
         to_x, _, _, to_weight, to_bias, to_peepholes, to_project, _ = ctx.needs_input_grad
         return (
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
             grad_c,
-            _of_weight(x, h, output, gradient) if to_weight else None,
+            _of_weight(weight, x, h, output, gradient) if to_weight else None,
             gradient.sum((0, 1)) if to_bias else None,
             _of_peepholes(gradient, c, cell) if to_peepholes else None,
             _outer(hidden, heads) if to_project and heads is not None else None,
@@ -173,21 +166,22 @@ class GRU(torch.autograd.Function):
         output = gates.new_empty(len(x), *h.shape)
         masks = mask if mask is not None else [None] * len(x)
         steps = zip(gates, gates[..., : 2 * size], *gates.chunk(3, -1), output, masks, strict=True)
+        step_r, step_h, reset = best(gru_reset, x), best(gru_forward, x), h.new_empty(h.shape)
         for products, rz, r, z, g, after, masked in steps:
-            rz.addmm_(h, to_rz).sigmoid_()
-            g.addmm_(r * h, to_g).tanh_()
-            if masked is not None:
-                products.masked_fill_(masked, 0)
-            h = torch.lerp(g, h, z, out=after)
-            if masked is not None:
-                h.masked_fill_(masked, 0)
+            rz.addmm_(h, to_rz)
+            step_r(rz, r, h, reset)
+            g.addmm_(reset, to_g)
+            step_h(products, z, g, h, after, masked)
+            h = after
         ctx.save_for_backward(x, start, weight, output, gates, mask)
         ctx.mark_non_differentiable(gates)
+        ctx.set_materialize_grads(False)  # zeros for the gates would be as large as these
         return output, gates
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor, _: Any) -> Any:
+    def backward(ctx: Any, grad_output: Tensor | None, _: Any) -> Any:
         x, h, weight, output, gates, mask = ctx.saved_tensors
+        grad_output = torch.zeros_like(output) if grad_output is None else grad_output
         inputs, size = x.shape[-1], h.shape[-1]
         from_rz, from_g = (part.t() for part in weight[inputs:].split((2 * size, size), 1))
         r, z, g = gates.chunk(3, -1)
@@ -204,27 +198,31 @@ class GRU(torch.autograd.Function):
             gradient.masked_fill_(mask, 0)
 
         steps = list(zip(gradient[..., : 2 * size], of_r, of_z, of_g, r, z, strict=True))
+        step_h, step_r = best(gru_backward, x), best(gru_reset_backward, x)
         grad_h = grad_output[-1]
         for t in range(len(x) - 1, -1, -1):
             to_rz, to_r, to_z, to_g, reset, kept = steps[t]
-            to_z.mul_(grad_h)
-            to_g.mul_(grad_h)
+            step_h(to_z, to_g, grad_h)
             inner = to_g @ from_g
-            to_r.mul_(inner)
-            grad_h = torch.addcmul(inner.mul_(reset), grad_h, kept)
+            step_r(to_r, inner, reset, grad_h, kept)
+            grad_h = inner
             grad_h.addmm_(to_rz, from_rz)
             if t:
                 grad_h += grad_output[t - 1]
 
         to_x, _, to_weight, to_bias, _ = ctx.needs_input_grad
-        found = None
-        if to_weight:
-            of_state = _outer(before, gradient[..., : 2 * size]), _outer(before.mul_(r), of_g)
-            found = torch.cat((_outer(x, gradient), torch.cat(of_state, 1)))
+        of_weight = weight.new_empty(weight.shape) if to_weight else None
+        if of_weight is not None:
+            of_input, of_state = of_weight.split((inputs, size))
+            to_rz, to_g = of_state.split((2 * size, size), 1)
+            _outer(x, gradient, out=of_input)
+            _outer(before, gradient[..., : 2 * size], out=to_rz)
+            _outer(before.mul_(r), of_g, out=to_g)
+        del before  # the gradient of the input takes its memory
         return (
             gradient @ weight[:inputs].t() if to_x else None,
             grad_h,
-            found,
+            of_weight,
             gradient.sum((0, 1)) if to_bias else None,
             None,
         )
