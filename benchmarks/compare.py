@@ -29,7 +29,7 @@ def compare(*tasks: Task) -> None:
     """Print the median times of each pair, taken in turn, and their ratio: below 1 ours is faster."""
     width = max(len(task.name) for task in tasks)
     for task in tasks:
-        timers = Timer(task.ours), Timer(task.theirs)
+        timers = Timer(finished(task.ours)), Timer(finished(task.theirs))
         counts = [max(1, int(LONG_ENOUGH / min(timer.repeat(3, 1)))) for timer in timers]
         rounds = [
             [timer.timeit(count) / count * 1e3 for timer, count in zip(timers, counts, strict=True)]
@@ -38,6 +38,18 @@ def compare(*tasks: Task) -> None:
         here, there = map(statistics.median, zip(*rounds, strict=True))
         ratio = f"ratio {here / there:5.2f}"
         print(f"{task.name:{width}} {here:10.3f} ms   {task.other:24} {there:10.3f} ms   {ratio}")
+
+
+def finished(step: Callable[[], object]) -> Callable[[], object]:
+    """A step that ends when a GPU has done its work, too."""
+    if not torch.cuda.is_available():
+        return step
+
+    def wait() -> None:
+        step()
+        torch.cuda.synchronize()
+
+    return wait
 
 
 def descent(network: nn.Module, criterion: nn.Criterion, x: Any, y: Any) -> Callable[[], object]:

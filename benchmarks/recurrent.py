@@ -1,10 +1,13 @@
-"""One training step of recurrent networks beside torch.nn.  `python benchmarks/recurrent.py [threads]`"""
+"""One training step of recurrent networks beside torch.nn.
+
+`python benchmarks/recurrent.py [threads [device]]`: on CUDA torch.nn's layers are those of cuDNN.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from compare import Task, compare, descent, native_descent
@@ -53,29 +56,34 @@ SIZES = [(50, 50, 128), (50, 64, 512)]  # steps, batch, inputs and outputs
 LENGTHS = [500, 2000]  # for the growth with the number of steps
 
 
-def layers(pair: Pair, *size: int) -> Task:
+def layers(pair: Pair, *size: int, device: str = "cpu") -> Task:
     """A training step on tensors, for the squared error."""
-    x, y = torch.randn(size), torch.randn(size)
-    native, loss = pair.layer(size[-1], size[-1]), torch.nn.MSELoss()
+    x, y = torch.randn(size, device=device), torch.randn(size, device=device)
+    native, loss = pair.layer(size[-1], size[-1]).to(device), torch.nn.MSELoss()
     return Task(
         f"{pair.name} {text(size)}",
-        descent(pair.make(size[-1]), nn.MSECriterion(), x, y),
+        descent(on(device, pair.make(size[-1])), on(device, nn.MSECriterion()), x, y),
         f"torch.nn.{type(native).__name__}",
         native_descent(native, lambda: loss(native(x)[0], y)),
     )
 
 
-def classifiers(*size: int) -> Task:
+def classifiers(*size: int, device: str = "cpu") -> Task:
     """A training step of stacked layers on tables, for the likelihood of one class at each step."""
-    x, y = torch.randn(size), torch.randint(CLASSES, size[:2])
-    native, loss = Stacked(size[-1], size[-1]), torch.nn.NLLLoss()
-    criterion = nn.SequencerCriterion(nn.ClassNLLCriterion())
+    x, y = torch.randn(size, device=device), torch.randint(CLASSES, size[:2], device=device)
+    native, loss = Stacked(size[-1], size[-1]).to(device), torch.nn.NLLLoss()
+    criterion = on(device, nn.SequencerCriterion(nn.ClassNLLCriterion()))
     return Task(
         f"Linear, FastLSTM, Linear, LogSoftMax {text(size)}",
-        descent(stacked(size[-1]), criterion, list(x), list(y + 1)),
+        descent(on(device, stacked(size[-1])), criterion, list(x), list(y + 1)),
         "the same in PyTorch",
         native_descent(native, lambda: size[0] * loss(native(x)[0].flatten(0, 1), y.flatten())),
     )
+
+
+def on(device: str, module: Any) -> Any:
+    """A module or criterion on a device."""
+    return module.cuda() if device == "cuda" else module
 
 
 def text(size: tuple[int, ...]) -> str:
@@ -86,9 +94,10 @@ def text(size: tuple[int, ...]) -> str:
 if __name__ == "__main__":
     t7compat.setdefaulttensortype("torch.FloatTensor")
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    device = sys.argv[2] if len(sys.argv) > 2 else "cpu"
     long = [(length, *SIZES[0][1:]) for length in LENGTHS]
     compare(
-        *[layers(pair, *size) for size in SIZES for pair in PAIRS],
-        *[classifiers(*size) for size in SIZES],
-        *[layers(pair, *size) for size in long for pair in PAIRS[1:2]],
+        *[layers(pair, *size, device=device) for size in SIZES for pair in PAIRS],
+        *[classifiers(*size, device=device) for size in SIZES],
+        *[layers(pair, *size, device=device) for size in long for pair in PAIRS[1:2]],
     )
