@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -308,6 +310,8 @@ def _libm(function: Any, values: Array) -> Array:
 
 def _write(tensor: Tensor, values: Callable[[int, int], Array]) -> Tensor:
     """Put `values(start, stop)`, asked for range after range, into the elements of `tensor`, row by row."""
+    if _is_idle.get():
+        return tensor
     target = tensor.detach()
     flat = target.view(-1) if target.is_contiguous() else torch.empty(target.numel(), dtype=target.dtype)
     for start in range(0, len(flat), _CHUNK):
@@ -374,6 +378,19 @@ def _search(table: Array, samples: Array) -> Array:
         low = np.where(above, middle + 1, low)
         high = np.where(above, high, middle)
     return low
+
+
+_is_idle = ContextVar("_is_idle", default=False)
+
+
+@contextmanager
+def idle() -> Iterator[None]:
+    """Leave tensors on the CPU as they are, and draw nothing: for parameters that will get other values."""
+    before = _is_idle.set(True)
+    try:
+        yield
+    finally:
+        _is_idle.reset(before)
 
 
 default_generator = Generator()

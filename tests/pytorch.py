@@ -144,6 +144,7 @@ LAYERS: Cases = [
         nn.GRU(9, 5, 2, bidirectional=True),
         nn.GRU(9, 5, bias=False, batch_first=True),
         nn.RNN(9, 5),
+        nn.Dropout1d(0.3),
         nn.RNN(9, 5, nonlinearity="relu", bidirectional=True, batch_first=True),
     ),
     *cases(
@@ -233,7 +234,9 @@ LAYERS: Cases = [
         nn.Softmax(1),
     ),
     ("PixelShuffle", lambda: nn.PixelShuffle(2), of(2, 8, 3, 4)),
+    ("LPPool1d", lambda: nn.LPPool1d(2, 3, 2), positive(2, 3, 6)),
     ("LPPool2d", lambda: nn.LPPool2d(2, 3, 2), positive(2, 3, 6, 6)),
+    ("LPPool3d", lambda: nn.LPPool3d(2, 2), positive(2, 3, 4, 4, 4)),
     ("Embedding", lambda: nn.Embedding(7, 4), indices(7, 2, 3)),
     ("Embedding with padding", lambda: nn.Embedding(7, 4, padding_idx=2), indices(7, 2, 3)),
     ("Embedding with max_norm", lambda: nn.Embedding(7, 4, max_norm=1.0), indices(7, 2, 3)),

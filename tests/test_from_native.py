@@ -223,6 +223,7 @@ def test_random_numbers_are_left_alone() -> None:
     t7compat.manualSeed(5)
     from_native(tnn.Linear(3, 2))
     assert mersenne.uniform() == before
+    assert nn.Linear(3, 2).weight.any()  # what is made later is drawn again
 
 
 def test_chain_and_graph() -> None:

@@ -14,6 +14,7 @@ from converters.back.checks import check_gradients, check_outputs, check_sizes
 from converters.back.example import example_of
 from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
 from converters.text import Unconvertible
+from t7compat import mersenne
 from t7compat.table import leaves
 from t7compat.tensortypes import default_type, setdefaulttensortype
 
@@ -55,7 +56,8 @@ def from_native(
         example = None if is_loss else example_of(network, input)
         with _default_type(network, example):
             memory = Memory(modes)
-            module = Setting("", example, memory).convert(network)
+            with mersenne.idle():
+                module = Setting("", example, memory).convert(network)
             if check and example is not None:
                 check_outputs(module, network, example)
                 check_gradients(module, network, example, memory)

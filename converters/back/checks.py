@@ -12,6 +12,7 @@ from converters.back.setting import Example, Memory, Taken, cloned, last_recurre
 from converters.compare import difference
 from converters.text import Unconvertible
 from t7compat.errors import InputError
+from t7compat.nested import copy_graph
 from t7compat.nn.module import Module
 from t7compat.nn.normalization import BatchNormalization
 from t7compat.nn.rectifiers import RReLU
@@ -42,7 +43,7 @@ def check_outputs(module: Any, network: torch.nn.Module, example: Example) -> No
 def compared(module: Any, network: torch.nn.Module, inputs: Inputs) -> str:
     """How a copy of the module differs from the network in evaluation mode; empty if it does not."""
     want = leaves(run(network, inputs))
-    copy = module.clone()
+    copy = twin(module, *(module.parameters() or ()))
     copy.evaluate()
     got = leaves(copy.forward(as_torch7(inputs)))
     if is_coarse(module):
@@ -51,6 +52,11 @@ def compared(module: Any, network: torch.nn.Module, inputs: Inputs) -> str:
         return f"{len(got)} tensors instead of {len(want)}"
     found = difference(tuple(g.to(w) for g, w in zip(got, want, strict=True)), tuple(want))
     return "" if found.within else str(found)
+
+
+def twin(module: Any, *shared: Any) -> Any:
+    """A copy of a module, which may go forward instead of it; it has these tensors in common with it."""
+    return copy_graph(module, {id(tensor): tensor for tensor in leaves(shared)})
 
 
 def run(network: torch.nn.Module, inputs: Inputs) -> Any:
@@ -96,7 +102,7 @@ def check_gradients(module: Any, network: torch.nn.Module, example: Example, mem
         seeds = map_leaves(lambda x: random_like(x, generator), Table.from_python((output,)))
         pairs = [(x, seed) for x, seed in zip(outputs, leaves(seeds), strict=True) if x.requires_grad]
         found = gradients_of(pairs, [*leaf, *trained.values()])
-        if all(bool(x.isfinite().all()) for x in (*outputs, *filter(lambda x: x is not None, found))):
+        if all(bool(x.sum().isfinite()) for x in (*outputs, *found) if x is not None):
             break
     else:
         return
@@ -211,19 +217,26 @@ def compare(
             part = part_of(parameter, one.source, values)
             if part is not None and one.slope.data_ptr() in slopes:
                 pairs.append((f"the parameter {name}", one.read(slopes[one.slope.data_ptr()]), part))
-    total = sum(float(want.double().norm()) for _, _, want in pairs if want is not None)
-    for name, x, want in pairs:
-        want = torch.zeros_like(x) if want is None else want.reshape(x.shape).to(x.device)
-        allowed = _OF_GRADIENTS[want.dtype] * max(float(want.double().norm()), 1e-3 * total)
-        if float((x.double() - want.double()).norm()) > allowed:
+    norms = [0.0 if want is None else norm(want) for _, _, want in pairs]
+    for (name, x, want), size in zip(pairs, norms, strict=True):
+        distance = norm(x if want is None else x - want.reshape(x.shape).to(x.device))
+        allowed = _OF_GRADIENTS[x.dtype if want is None else want.dtype] * max(size, 1e-3 * sum(norms))
+        if distance > allowed:
             raise Unconvertible(
                 f"the gradient of {name} is another one: it is used in two ways, or PyTorch's is cut off"
             )
 
 
+def norm(tensor: Tensor) -> float:
+    """The norm of a tensor, in single precision at least."""
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(tensor, dtype=dtype))
+
+
 def training(module: Any) -> Any:
     """A copy of a module that can go backward, but draws no random numbers and has no statistics."""
-    copy = module.clone().replace(without_dropping)
+    weights, _ = module.parameters() or ((), ())
+    copy = twin(module, weights).replace(without_dropping)
     copy.training()
     for part in copy.listModules():
         if isinstance(part, BatchNormalization | Dropout | RReLU):

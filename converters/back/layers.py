@@ -46,13 +46,6 @@ def gelu(layer: Any) -> Any:
     )
 
 
-def plane_dropout(kind: str, layer: Any) -> Any:
-    """Torch7's scales in evaluation: with a factor of 1 / (1 - p) it scales in training instead."""
-    if layer.p == 1:
-        raise Unconvertible("with p = 1 nothing is left")
-    return chain(getattr(nn, kind)(layer.p), nn.MulConstant(1 / (1 - layer.p)))
-
-
 # Layers that need nothing but their own fields
 ELEMENTWISE: Mapping[type, Callable[[Any], Any]] = {
     tnn.Identity: lambda layer: nn.Identity(),
@@ -82,8 +75,6 @@ ELEMENTWISE: Mapping[type, Callable[[Any], Any]] = {
     tnn.Tanhshrink: lambda layer: nn.TanhShrink(),
     # ---- dropout
     tnn.Dropout: lambda layer: nn.Dropout(layer.p),
-    tnn.Dropout2d: functools.partial(plane_dropout, "SpatialDropout"),
-    tnn.Dropout3d: functools.partial(plane_dropout, "VolumetricDropout"),
     # ---- planes
     tnn.PixelShuffle: lambda layer: nn.PixelShuffle(layer.upscale_factor),
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from converters.back import spreading
-from converters.back.setting import Setting, axes_of, chain, counterpart, joined
+from converters.back.setting import Setting, chain, counterpart, joined, over_axes
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -20,11 +20,8 @@ tnn = torch.nn
 # ---- over the batch
 
 
-@counterpart.register(tnn.BatchNorm1d)
-@counterpart.register(tnn.BatchNorm2d)
-@counterpart.register(tnn.BatchNorm3d)
-def _batch(layer: Any, setting: Setting) -> Any:
-    axes = axes_of(layer)
+@over_axes("BatchNorm")
+def _batch(layer: Any, axes: int, setting: Setting) -> Any:
     if axes > 1:
         return over_batch(
             layer, nn.SpatialBatchNormalization if axes == 2 else nn.VolumetricBatchNormalization, setting
@@ -113,11 +110,8 @@ def _root_of_squares(layer: Any, setting: Setting) -> Any:
     return over_last(layer, setting, lambda shape: by_root_of_squares(shape, eps))
 
 
-@counterpart.register(tnn.InstanceNorm1d)
-@counterpart.register(tnn.InstanceNorm2d)
-@counterpart.register(tnn.InstanceNorm3d)
-def _instance(layer: Any, setting: Setting) -> Any:
-    axes = axes_of(layer)
+@over_axes("InstanceNorm")
+def _instance(layer: Any, axes: int, setting: Setting) -> Any:
     if layer.track_running_stats:
         raise Unconvertible("with track_running_stats it cannot be converted")
     size = 1, layer.num_features, *(1,) * axes

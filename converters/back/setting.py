@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -198,6 +199,18 @@ def counterpart(layer: Any, setting: Setting) -> Any:
     A rule holds for the subclasses, too, unless these have a `forward` of their own.
     """
     raise Unconvertible(f"expected a torch.nn.Module, got {type(layer).__name__}")
+
+
+def over_axes(*names: str) -> Callable[[Callable[[Any, int, Setting], Any]], Any]:
+    """Decorator: the rule for layers over one, two or three axes ("Conv": Conv1d, ...); it gets how many."""
+
+    def decorate(rule: Callable[[Any, int, Setting], Any]) -> Any:
+        for name, axes in itertools.product(names, (1, 2, 3)):
+            if kind := getattr(torch.nn, f"{name}{axes}d", None):
+                counterpart.register(kind, lambda layer, setting, axes=axes: rule(layer, axes, setting))
+        return rule
+
+    return decorate
 
 
 def rule_of(kind: type) -> Rule:
