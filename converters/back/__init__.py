@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from converters.back import arithmetic, layers, losses, normalizations, planes, recurrent, traced
+from converters.back import arithmetic, functions, layers, losses, normalizations, planes, recurrent, traced
 from converters.back.checks import check_gradients, check_outputs, check_sizes
 from converters.back.example import example_of
 from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
@@ -23,6 +23,7 @@ __all__ = [
     "arithmetic",
     "counterpart",
     "from_native",
+    "functions",
     "layers",
     "losses",
     "normalizations",

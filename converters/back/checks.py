@@ -36,6 +36,10 @@ def check_outputs(module: Any, network: torch.nn.Module, example: Example) -> No
         found = compared(module, network, example.once)
     except InputError as error:
         raise Unconvertible(f"the module fails for what the network takes: {error}") from None
+    if found and not all(map(torch.equal, *(leaves(run(network, example.once)) for _ in range(2)))):
+        raise Unconvertible(
+            "the network draws random numbers: from_native(..., check=False) makes the module"
+        )
     if found:
         raise Unconvertible(f"the module gives something else than the network: {found}")
 

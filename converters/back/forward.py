@@ -10,6 +10,7 @@ import torch
 from converters.back.setting import Example, Setting
 from converters.text import Unconvertible
 from t7compat.nn.containers import Container
+from t7compat.nn.formats import OneHot
 
 Tensor = torch.Tensor
 Operation = Callable[..., Any]
@@ -37,8 +38,10 @@ class Value:
 
     @property
     def is_index(self) -> bool:
-        """Whether it holds whole numbers, which stand for indices."""
-        return isinstance(self.once, Tensor) and not self.once.is_floating_point()
+        """Whether it holds whole numbers, which stand for indices, unless they are those of nn.OneHot."""
+        if not isinstance(self.once, Tensor) or self.once.is_floating_point() or type(self.module) is OneHot:
+            return False
+        return not self.sources or any(source.is_index for source in self.sources)
 
 
 class Parts(tuple[Any, ...]):
@@ -62,7 +65,7 @@ class OfBatch(NamedTuple):
 # Modules that do not look at the numbers, so that indices may count from 1 as well as from 0
 _REARRANGE = (
     "View", "Reshape", "Narrow", "Select", "Transpose", "Unsqueeze", "Squeeze", "Contiguous", "Identity",
-    "JoinTable", "SelectTable", "LookupTable", "Replicate", "SplitTable",
+    "JoinTable", "SelectTable", "LookupTable", "OneHot", "Replicate", "SplitTable",
 )  # fmt: skip
 
 

@@ -96,14 +96,17 @@ def position(dim: int, setting: Setting) -> int:
     return dim + 1 if dim >= 0 else setting.rank + dim + 1
 
 
-def along(dim: int | None, setting: Setting, module: Any) -> Any:
-    """A function of the columns of a matrix (SoftMax and the like) along a dimension of any input."""
+def along(dim: int | None, setting: Setting, module: Any, planes: bool = True) -> Any:
+    """A function of the rows of a matrix (SoftMax and the like) along a dimension of any input.
+
+    `planes` says that the module itself works along the second dimension of planes.
+    """
     if dim is None:  # as Torch7 has it
         return module
     if setting.known_rank is None and dim == -1:
         return nn.Bottle(module)
     rank, place = setting.rank, position(dim, setting)
-    if (rank, place) in ((1, 1), (2, 2), (4, 2)):
+    if (rank, place) in ((1, 1), (2, 2)) or (planes and (rank, place) == (4, 2)):
         return module
     if rank == 1 or place == rank:
         return nn.Bottle(module)
@@ -214,8 +217,8 @@ def _bilinear(layer: tnn.Bilinear, setting: Setting) -> Any:
     return setting.fill(module, weight=layer.weight, bias=layer.bias)
 
 
-@counterpart.register
-def _embedding(layer: tnn.Embedding, setting: Setting) -> Any:
+@counterpart.register(tnn.Embedding)
+def _embedding(layer: Any, setting: Setting) -> Any:
     """Indices count from 1 in Lua: row i of PyTorch is row i + 1 there."""
     padding = 0 if layer.padding_idx is None else layer.padding_idx + 1
     module = nn.LookupTable(
@@ -227,6 +230,36 @@ def _embedding(layer: tnn.Embedding, setting: Setting) -> Any:
 
 
 @counterpart.register
+def _bags(layer: tnn.EmbeddingBag, setting: Setting) -> Any:
+    """Bags of one size: (batch, n) -> (batch, embedding_dim)"""
+    is_alone = setting.example is None or len(setting.example.once) == 1
+    if not is_alone or setting.known_rank == 1 or layer.padding_idx is not None:
+        raise Unconvertible("it is converted for bags of one size, in a matrix, and without padding_idx")
+    pool = {"sum": nn.Sum, "mean": nn.Mean, "max": nn.Max}[layer.mode]
+    return chain(_embedding(layer, setting), pool(2))
+
+
+# ---- of two inputs
+
+
+@counterpart.register
+def _distance(layer: tnn.PairwiseDistance, setting: Setting) -> Any:
+    """|a + eps - b|"""
+    if setting.known_rank not in (None, 2):
+        raise Unconvertible("that of Torch7 is of the rows of two matrices")
+    shift = nn.ParallelTable().add(nn.AddConstant(layer.eps)).add(nn.Identity())
+    keep = [nn.Unsqueeze(2)] if layer.keepdim else []
+    return chain(shift, nn.PairwiseDistance(layer.norm), *keep)
+
+
+@counterpart.register
+def _cosine(layer: tnn.CosineSimilarity, setting: Setting) -> Any:
+    if (setting.known_rank or 2, layer.dim) not in ((2, 1), (2, -1)):
+        raise Unconvertible("that of Torch7 is of the rows of two matrices")
+    return nn.CosineDistance()
+
+
+@counterpart.register
 def _sequential(layer: tnn.Sequential, setting: Setting) -> Any:
     network, example = nn.Sequential(), setting.example
     for name, child in layer._modules.items():
@@ -234,3 +267,8 @@ def _sequential(layer: tnn.Sequential, setting: Setting) -> Any:
         network.add(setting.convert(child, name, example))
         example = example and example.through(child)
     return network if len(layer) else nn.Identity()
+
+
+@counterpart.register(tnn.DataParallel)
+def _on_several_gpus(layer: Any, setting: Setting) -> Any:
+    return setting.convert(layer.module, "module", setting.example)

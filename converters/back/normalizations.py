@@ -20,6 +20,11 @@ tnn = torch.nn
 # ---- over the batch
 
 
+@counterpart.register
+def _over_several_gpus(layer: tnn.SyncBatchNorm, setting: Setting) -> Any:
+    return _batch(layer, max(setting.rank - 2, 1), setting)
+
+
 @over_axes("BatchNorm")
 def _batch(layer: Any, axes: int, setting: Setting) -> Any:
     if axes > 1:
@@ -38,6 +43,8 @@ def over_batch(layer: Any, cls: Any, setting: Setting) -> Any:
     if layer.momentum is None:
         raise Unconvertible("that of Torch7 has no cumulative average: it needs a momentum")
     module = cls(layer.num_features, layer.eps, layer.momentum, layer.affine)
+    if layer.affine and layer.weight is None:
+        module.weight.fill_(1)
     running = {"running_mean": layer.running_mean, "running_var": layer.running_var}
     return setting.fill(module, weight=layer.weight, bias=layer.bias, **running)
 
@@ -113,7 +120,9 @@ def _root_of_squares(layer: Any, setting: Setting) -> Any:
 @over_axes("InstanceNorm")
 def _instance(layer: Any, axes: int, setting: Setting) -> Any:
     if layer.track_running_stats:
-        raise Unconvertible("with track_running_stats it cannot be converted")
+        if setting.memory.modes.get(id(layer), True):
+            raise Unconvertible("with track_running_stats it can be converted in evaluation mode only")
+        return _batch(layer, axes, setting)
     size = 1, layer.num_features, *(1,) * axes
     parameters = affine(layer.weight, layer.bias, size, setting)
     return chain(*normalized(functools.partial(of_planes, axes + 2), layer.eps), *parameters)

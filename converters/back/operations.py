@@ -15,9 +15,9 @@ from torch import fx
 from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
 from converters.back.layers import flattened, permuted
-from converters.back.planes import padding
-from converters.back.setting import chain
+from converters.back.setting import chain, name_of
 from converters.back.states import LastOutputs, recurrent
+from converters.back.unpooling import pooled, unpooled
 from converters.native import FAILURES
 from converters.text import Unconvertible
 from t7compat import nn
@@ -50,152 +50,17 @@ def of_layer(
     """The call of a layer inside."""
     if isinstance(layer, tnn.RNNBase):
         return recurrent(forward, layer, name, *arguments, **named)
+    if (
+        getattr(layer, "return_indices", False)
+        and len(arguments) == 1
+        and name_of(layer).startswith("MaxPool")
+    ):
+        return pooled(forward, layer, name, arguments[0])
+    if isinstance(layer, tnn.modules.pooling._MaxUnpoolNd):
+        return unpooled(forward, *arguments, **named)
     if named or not all(isinstance(value, Value) for value in arguments):
         raise Unconvertible(f"its forward calls {name} with more than tensors that depend on the input")
     return forward.layer(layer, *arguments, name=name)
-
-
-# ---- functions that are layers
-
-_LAYERS: dict[str, type[tnn.Module]] = {
-    "relu": tnn.ReLU, "relu6": tnn.ReLU6, "leaky_relu": tnn.LeakyReLU, "elu": tnn.ELU, "celu": tnn.CELU,
-    "selu": tnn.SELU, "gelu": tnn.GELU, "silu": tnn.SiLU, "mish": tnn.Mish, "hardtanh": tnn.Hardtanh,
-    "hardswish": tnn.Hardswish, "hardsigmoid": tnn.Hardsigmoid, "hardshrink": tnn.Hardshrink,
-    "softshrink": tnn.Softshrink, "softplus": tnn.Softplus, "softsign": tnn.Softsign, "rrelu": tnn.RReLU,
-    "tanhshrink": tnn.Tanhshrink, "logsigmoid": tnn.LogSigmoid, "sigmoid": tnn.Sigmoid, "tanh": tnn.Tanh,
-    "log_sigmoid": tnn.LogSigmoid,
-    "threshold": tnn.Threshold, "_threshold": tnn.Threshold, "glu": tnn.GLU,
-    "softmax": tnn.Softmax, "log_softmax": tnn.LogSoftmax, "softmin": tnn.Softmin,
-    "max_pool1d": tnn.MaxPool1d, "max_pool2d": tnn.MaxPool2d, "max_pool3d": tnn.MaxPool3d,
-    "avg_pool1d": tnn.AvgPool1d, "avg_pool2d": tnn.AvgPool2d, "avg_pool3d": tnn.AvgPool3d,
-    "lp_pool1d": tnn.LPPool1d, "lp_pool2d": tnn.LPPool2d,
-    "adaptive_avg_pool1d": tnn.AdaptiveAvgPool1d, "adaptive_avg_pool2d": tnn.AdaptiveAvgPool2d,
-    "adaptive_avg_pool3d": tnn.AdaptiveAvgPool3d, "adaptive_max_pool1d": tnn.AdaptiveMaxPool1d,
-    "adaptive_max_pool2d": tnn.AdaptiveMaxPool2d, "adaptive_max_pool3d": tnn.AdaptiveMaxPool3d,
-    "pixel_shuffle": tnn.PixelShuffle, "interpolate": tnn.Upsample, "upsample": tnn.Upsample,
-    "unflatten": tnn.Unflatten, "local_response_norm": tnn.LocalResponseNorm,
-}  # fmt: skip
-# Arguments that change how a function works, not what it gives
-_ASIDE = ("inplace", "_stacklevel", "dtype", "recompute_scale_factor", "antialias", "training")
-
-
-def _as_layer(cls: type[tnn.Module]) -> Operation:
-    def rule(forward: Forward, input: Value, *arguments: Any, **named: Any) -> Value:
-        wanted = {name: value for name, value in named.items() if name not in _ASIDE}
-        return forward.layer(cls(*arguments, **wanted), input)
-
-    return rule
-
-
-for _name, _cls in _LAYERS.items():
-    OPERATIONS[_name] = _as_layer(_cls)
-
-
-@operation("dropout", "dropout2d", "dropout3d")
-def _dropout(
-    forward: Forward, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Value:
-    """It is recorded in evaluation mode."""
-    if training:
-        raise Unconvertible(f"{forward.operation} drops in evaluation, too, without training=self.training")
-    kinds = {"dropout2d": tnn.Dropout2d, "dropout3d": tnn.Dropout3d}
-    if forward.operation not in kinds:
-        return forward.apply(nn.Dropout(p), input)
-    return forward.layer(kinds[forward.operation](p), input)
-
-
-@operation("linear")
-def _linear(forward: Forward, input: Value, weight: Any, bias: Any = None) -> Value:
-    return with_parameters(
-        forward, tnn.Linear, (weight.once.shape[1], weight.once.shape[0]), input, weight, bias
-    )
-
-
-def with_parameters(
-    forward: Forward, cls: Any, arguments: tuple[Any, ...],
-    input: Value, weight: Any, bias: Any, **options: Any,
-) -> Value:  # fmt: skip
-    """A function with a weight and a bias as the layer that has them."""
-    layer = cls(*arguments, device="meta", **options)
-    layer.weight = layer.bias = None
-    for name, constant in (("weight", weight), ("bias", bias)):
-        if constant is not None:
-            if not isinstance(constant, Constant):
-                raise Unconvertible(f"{forward.name}: its {name} is computed from the input")
-            setattr(layer, name, tnn.Parameter(constant.once, requires_grad=False))
-    return forward.layer(layer, input)
-
-
-def _convolution(cls: Any) -> Operation:
-    def rule(
-        forward: Forward, input: Value, weight: Any, bias: Any = None,
-        stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
-    ) -> Value:  # fmt: skip
-        size = weight.once.shape
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        arguments = size[1] * groups, size[0], tuple(size[2:])
-        return with_parameters(forward, cls, arguments, input, weight, bias, **options)
-
-    return rule
-
-
-for _axes, _cls in enumerate((tnn.Conv1d, tnn.Conv2d, tnn.Conv3d), 1):
-    OPERATIONS[f"conv{_axes}d"] = _convolution(_cls)
-
-
-def _full_convolution(cls: Any) -> Operation:
-    def rule(
-        forward: Forward, input: Value, weight: Any, bias: Any = None,
-        stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-    ) -> Value:  # fmt: skip
-        size = weight.once.shape
-        options = {"stride": stride, "padding": padding, "output_padding": output_padding}
-        options |= {"groups": groups, "dilation": dilation}
-        arguments = size[0], size[1] * groups, tuple(size[2:])
-        return with_parameters(forward, cls, arguments, input, weight, bias, **options)
-
-    return rule
-
-
-for _axes, _cls in enumerate((tnn.ConvTranspose1d, tnn.ConvTranspose2d, tnn.ConvTranspose3d), 1):
-    OPERATIONS[f"conv_transpose{_axes}d"] = _full_convolution(_cls)
-
-
-@operation("prelu")
-def _prelu(forward: Forward, input: Value, weight: Any) -> Value:
-    return with_parameters(forward, tnn.PReLU, (weight.once.numel(),), input, weight, None)
-
-
-@operation("layer_norm")
-def _layer_norm(
-    forward: Forward, input: Value, normalized_shape: Any,
-    weight: Any = None, bias: Any = None, eps: float = 1e-5,
-) -> Value:  # fmt: skip
-    return with_parameters(forward, tnn.LayerNorm, (normalized_shape, eps), input, weight, bias)
-
-
-@operation("group_norm")
-def _group_norm(
-    forward: Forward, input: Value, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
-) -> Value:
-    planes = forward.example(input).once[0].shape[1]
-    return with_parameters(forward, tnn.GroupNorm, (num_groups, planes, eps), input, weight, bias)
-
-
-@operation("embedding")
-def _embedding(forward: Forward, input: Value, weight: Constant, padding_idx: int | None = None) -> Value:
-    rows, size = weight.once.shape
-    layer = tnn.Embedding(rows, size, padding_idx, device="meta")
-    layer.weight = tnn.Parameter(weight.once, requires_grad=False)
-    return forward.layer(layer, input)
-
-
-@operation("pad")
-def _pad(
-    forward: Forward, input: Value, pad: Any, mode: str = "constant", value: float | None = None
-) -> Value:
-    setting = forward.setting.at(forward.example(input))
-    return forward.apply(padding(setting, list(pad), mode, value or 0), input)
 
 
 # ---- pointwise, of one tensor
@@ -219,8 +84,7 @@ for _name, _make in _POINTWISE.items():
 
 @operation("clone", "to", "float", "double", "half", "type_as", "cuda", "cpu", "type", "long")
 def _same(forward: Forward, input: Value, *arguments: Any, **named: Any) -> Value:
-    before = forward.example(input).once[0].dtype
-    if before.is_floating_point != forward.once.dtype.is_floating_point:
+    if input.is_index == forward.once.is_floating_point():
         raise Unconvertible(f"{forward.name} makes numbers of indices, or indices of numbers")
     return input
 
@@ -244,15 +108,6 @@ def _clamp(forward: Forward, input: Value, min: Any = None, max: Any = None) -> 
 @operation("pow")
 def _power(forward: Forward, input: Value, exponent: float) -> Value:
     return forward.apply(nn.Square() if exponent == 2 else nn.Power(exponent), input)
-
-
-@operation("normalize")
-def _normalize(
-    forward: Forward, input: Value, p: float = 2, dim: int = 1, eps: float = 1e-12, out: Any = None
-) -> Value:
-    if (forward.example(input).once[0].dim(), dim % forward.example(input).once[0].dim()) != (2, 1):
-        raise Unconvertible("normalize is converted for matrices, along dimension 1")
-    return forward.apply(nn.Normalize(p, eps**p), input)
 
 
 # ---- reductions

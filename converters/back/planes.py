@@ -199,6 +199,16 @@ def _adaptive_pooling(layer: Any, axes: int, setting: Setting) -> Any:
     return chain(*(nn.Sum(dim, None, True, False) for dim in (5, 4, 3)))
 
 
+@over_axes("FractionalMaxPool")
+def _random_pooling(layer: Any, axes: int, setting: Setting) -> Any:
+    if layer.return_indices:
+        raise Unconvertible("modules of Torch7 do not give the indices")
+    given = layer.output_ratio if layer.output_size is None else layer.output_size
+    wanted, window = ((n,) * axes if isinstance(n, int | float) else n for n in (given, layer.kernel_size))
+    # over three axes those of Torch7 count the time as the last one
+    return kind(axes, "FractionalMaxPooling")(*reversed(window), *reversed(wanted))
+
+
 # ---- dropout
 
 
