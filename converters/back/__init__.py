@@ -9,7 +9,17 @@ from typing import Any
 
 import torch
 
-from converters.back import arithmetic, functions, layers, losses, normalizations, planes, recurrent, traced
+from converters.back import (
+    arithmetic,
+    attention,
+    functions,
+    layers,
+    losses,
+    normalizations,
+    planes,
+    recurrent,
+    traced,
+)
 from converters.back.checks import check_gradients, check_outputs, check_sizes
 from converters.back.example import example_of
 from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
@@ -21,6 +31,7 @@ from t7compat.tensortypes import default_type, setdefaulttensortype
 __all__ = [
     "Setting",
     "arithmetic",
+    "attention",
     "counterpart",
     "from_native",
     "functions",

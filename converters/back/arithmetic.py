@@ -135,6 +135,15 @@ def _greatest(forward: Forward, one: Any, other: Any) -> Value:
     return forward.apply(module, *pair(forward, one, other))
 
 
+@operation("masked")
+def _with_mask(forward: Forward, scores: Value, mask: Any) -> Value:
+    if not isinstance(mask, Constant):
+        raise Unconvertible("a mask that depends on the input cannot be converted")
+    if mask.once.dtype == torch.bool:
+        return _masked(forward, scores, Constant(~mask.once, ~mask.twice), -torch.inf)
+    return _add(forward, scores, mask)
+
+
 @operation("masked_fill")
 def _masked(forward: Forward, input: Value, mask: Any, value: float) -> Value:
     """x * (1 - mask) + mask * value, for a mask that does not depend on the input."""
@@ -166,13 +175,17 @@ def _matrices(forward: Forward, one: Any, other: Any) -> Value:
         raise Unconvertible(f"{forward.name}: only matrices of one batch can be multiplied")
     if rank == 2:
         raise Unconvertible(f"{forward.name}: a product over the batch cannot be converted")
+    return forward.apply(products(rank), one, other)
+
+
+def products(rank: int) -> Any:
+    """The products of matrices in two tensors of this many dimensions, of any size.
+
+    nn.MM takes three dimensions: of more, it is done for each element of the second one.
+    """
     if rank == 3:
-        return forward.apply(nn.MM(), one, other)
-    flat = [
-        forward.apply(
-            chain(nn.Contiguous(), nn.View(-1, *forward.setting.at(forward.example(value)).size[-2:])), value
-        )
-        for value in (one, other)
-    ]
-    size = forward.once.shape
-    return forward.apply(chain(nn.MM(), nn.View(-1, *size[1:])), *flat)
+        return nn.MM()
+    elements = nn.ParallelTable().add(nn.SplitTable(2)).add(nn.SplitTable(2))
+    # nn.Unsqueeze takes a contiguous gradient only, which those of nn.JoinTable are not
+    each = chain(products(rank - 1), nn.Unsqueeze(2), nn.Contiguous())
+    return chain(elements, nn.ZipTable(), nn.MapTable(each), nn.JoinTable(2))

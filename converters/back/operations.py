@@ -206,8 +206,8 @@ def _split(forward: Forward, input: Value, sizes: Any = None, dim: int | None = 
     """The sizes of the parts are those of the example."""
     is_unbind = forward.operation.startswith("unbind")
     dim = (sizes if is_unbind else dim) or 0
-    dim %= forward.example(input).once[0].dim()
-    if dim == 0:
+    dim %= input.once.dim()
+    if input.once.shape[dim] != input.twice.shape[dim]:
         raise Unconvertible(f"{forward.name} divides the batch")
     parts, start = [], 1
     for once, twice in zip(forward.once, forward.twice, strict=True):

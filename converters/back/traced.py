@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from converters.back import operations
+from converters.back import formulas, operations
 from converters.back.forward import Constant, Forward, OfBatch, Parts, Value
 from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
 from converters.back.states import LastOutputs, with_state
@@ -25,7 +25,10 @@ Tensor = torch.Tensor
 
 
 class _Tracer(fx.Tracer):
-    """Records the calls of the modules inside; those that get more than tensors are looked into."""
+    """Records the calls of the modules inside; those that get more than tensors are looked into.
+
+    What has a formula is recorded as that; a layer of one input stays a module.
+    """
 
     proxy_buffer_attributes = True
 
@@ -36,13 +39,21 @@ class _Tracer(fx.Tracer):
         self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         plain = not kwargs and all(isinstance(arg, fx.Proxy) for arg in args)
-        if plain or has_rule(m):
+        formula = formulas.of_layer(type(m))
+        if has_rule(m) or (plain and (formula is None or len(args) == 1)):
             return super().call_module(m, forward, args, kwargs)
-        return forward(*args, **kwargs)
+        return formula(m, *args, **kwargs) if formula else forward(*args, **kwargs)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
+        formula = formulas.of_function(target) if kind in ("call_function", "call_method") else None
+        if formula:
+            return formula(*args, **kwargs)
+        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
 
 
 def recorded(network: torch.nn.Module, count: int) -> fx.GraphModule:
     """The operations of a forward with this number of inputs; the others have their default values."""
+    network = formulas.spelled_out(network)
     parameters = list(inspect.signature(network.forward).parameters.values())[count:]
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
     graph = _Tracer().trace(network, fixed or None)
@@ -71,6 +82,8 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
         raise Unconvertible("it has a forward of its own, for which an example input is needed")
     try:
         module = recorded(layer, len(setting.example.once))
+    except Unconvertible:
+        raise
     except Exception as error:  # whatever a forward may do with the stand-ins for tensors
         text = str(error).strip().split("\n")[0]
         raise Unconvertible(
