@@ -68,13 +68,32 @@ def from_native(
         example = None if is_loss else example_of(network, input)
         with _default_type(network, example):
             memory = Memory(modes)
-            with mersenne.idle():
-                module = Setting("", example, memory).convert(network)
+            module = _made(network, example, memory)
             if check and example is not None:
                 check_outputs(module, network, example)
                 check_gradients(module, network, example, memory)
                 if not fixed_sizes:
-                    check_sizes(module, network, example)
+                    module = _of_any_size(module, network, example, memory)
+    return module
+
+
+def _made(network: torch.nn.Module, example: Example | None, memory: Memory) -> Any:
+    with mersenne.idle():
+        return Setting("", example, memory).convert(network)
+
+
+def _of_any_size(module: Any, network: torch.nn.Module, example: Example, memory: Memory) -> Any:
+    """The module if it is right at other sizes, too, else one that divides axes of any length."""
+    try:
+        check_sizes(module, network, example)
+    except Unconvertible:
+        if not memory.has_parts:
+            raise
+        general = Memory(memory.modes, of_any_length=True)
+        module = _made(network, example, general)
+        check_outputs(module, network, example)
+        check_gradients(module, network, example, general)
+        check_sizes(module, network, example)
     return module
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from converters.back.setting import Example, Memory, Taken, cloned, last_recurrent
+from converters.back.setting import Example, Memory, Taken, cloned, last_recurrent, part_of
 from converters.compare import difference
 from converters.text import Unconvertible
 from t7compat.errors import InputError
@@ -178,21 +178,6 @@ def covered(
 def like_memory(tensor: Tensor, values: Tensor) -> Tensor:
     """Values, laid out as a tensor is."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=values.dtype).copy_(values)
-
-
-def part_of(whole: Tensor, source: Tensor, values: Tensor) -> Tensor | None:
-    """Of values that are laid out as a tensor is, those in the place of a source; None if it is elsewhere."""
-    if source.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
-        return None
-    start, length = source.storage_offset() - whole.storage_offset(), extent(source)
-    if start < 0 or start + length > extent(whole):
-        return None
-    return values.as_strided(source.shape, source.stride(), values.storage_offset() + start)
-
-
-def extent(tensor: Tensor) -> int:
-    """How many elements of memory there are from the first one of a tensor to its last."""
-    return 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def compare(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from converters.back.setting import Example, Setting
+from converters.back.setting import Example, Setting, part_of
 from converters.text import Unconvertible
 from t7compat.nn.containers import Container
 from t7compat.nn.formats import OneHot
@@ -65,7 +65,7 @@ class OfBatch(NamedTuple):
 # Modules that do not look at the numbers, so that indices may count from 1 as well as from 0
 _REARRANGE = (
     "View", "Reshape", "Narrow", "Select", "Transpose", "Unsqueeze", "Squeeze", "Contiguous", "Identity",
-    "JoinTable", "SelectTable", "LookupTable", "OneHot", "Replicate", "SplitTable",
+    "JoinTable", "SelectTable", "LookupTable", "OneHot", "Replicate", "SplitTable", "Constant",
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ class Forward:
         self.once: Any = None  # what it gives in the two runs
         self.twice: Any = None
         self.mode = setting.memory.modes.get(id(root), True)
+        self.values: list[Value] = []  # that there are already
 
     def apply(self, module: Any, *sources: Value) -> Value:
         """What a module gives for values (a table of them, if there are several)."""
@@ -89,6 +90,11 @@ class Forward:
             )
         self.setting.mark(module, self.mode)
         return Value(module, sources, self.name, None, None)
+
+    def is_trained(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter that is to be trained, or a part of one."""
+        parameters = (p for p in self.root.parameters() if p.requires_grad)
+        return any(part_of(p, tensor, p.detach()) is not None for p in parameters)
 
     def example(self, *sources: Any) -> Example:
         """An example of which these values are the arguments."""

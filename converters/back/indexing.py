@@ -168,10 +168,32 @@ def constant(forward: Forward, value: Constant, like: Value) -> Value:
             raise Unconvertible(f"{forward.name}: a tensor that is not the same for all samples")
     elif once.shape[0] != 1 or forward.example(like).once[0].shape[0] == 1:
         raise Unconvertible(f"{forward.name}: a constant must have a first dimension of size 1")
+    first = once[:1]
     module = nn.Constant(torch.zeros(1), like.once.dim() - 1)
-    module.value = torch.empty(once.shape[1:], dtype=module.output.dtype).copy_(once[0])
+    module.value = torch.empty(once.shape[1:], dtype=module.output.dtype).copy_(first[0])
+    if forward.is_trained(first):
+        module.value.zero_()
+        module = chain(module, forward.setting.fill(nn.CAdd(*first.shape), bias=first))
     made = forward.apply(module, like)
-    size = torch.Size((like.once.shape[0], *once.shape[1:]))
-    made.once = once[:1].expand(size)
-    made.twice = twice[:1].expand(like.twice.shape[0], *once.shape[1:])
+    made.once, made.twice = (
+        run[:1].expand(batch.shape[0], *first.shape[1:])
+        for run, batch in ((once, like.once), (twice, like.twice))
+    )
+    return made
+
+
+def input_of_layer(forward: Forward, value: Any) -> Any:
+    """A constant that a layer with parameters gets, as a value: the same for each sample."""
+    if not isinstance(value, Constant):
+        return value
+    once, twice = value
+    if once.shape == twice.shape and once.shape[0] != 1:
+        once, twice = once[None], twice[None]
+    batch = forward.values[0]
+    like = [v for v in forward.values if not v.is_index and v.once.shape[0] == batch.once.shape[0]]
+    if not once.is_floating_point():
+        once, twice = once + 1, twice + 1
+    made = constant(forward, Constant(once, twice), (like or [batch])[-1])
+    if not once.is_floating_point():
+        made.once, made.twice = made.once - 1, made.twice - 1
     return made

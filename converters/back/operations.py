@@ -14,7 +14,7 @@ from torch import fx
 
 from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
-from converters.back.layers import flattened, permuted
+from converters.back.layers import divided, flattened, permuted
 from converters.back.setting import chain, name_of
 from converters.back.states import LastOutputs, recurrent
 from converters.back.unpooling import pooled, unpooled
@@ -203,20 +203,30 @@ def _join(forward: Forward, tensors: Any, dim: int = 0) -> Value:
 
 @operation("split", "chunk", "unbind", "tensor_split", "split_with_sizes")
 def _split(forward: Forward, input: Value, sizes: Any = None, dim: int | None = None, **named: Any) -> Parts:
-    """The sizes of the parts are those of the example."""
-    is_unbind = forward.operation.startswith("unbind")
+    is_unbind, memory = forward.operation == "unbind", forward.setting.memory
     dim = (sizes if is_unbind else dim) or 0
     dim %= input.once.dim()
     if input.once.shape[dim] != input.twice.shape[dim]:
         raise Unconvertible(f"{forward.name} divides the batch")
-    parts, start = [], 1
-    for once, twice in zip(forward.once, forward.twice, strict=True):
-        length = 1 if is_unbind else once.shape[dim]
-        module = nn.Select(dim + 1, start) if is_unbind else nn.Narrow(dim + 1, start, length)
+    lengths = [1 if is_unbind else once.shape[dim] for once in forward.once]
+    if forward.operation == "chunk" and len(set(lengths)) == 1:
+        memory.has_parts = True
+        if memory.of_any_length:
+            input, is_unbind = _in_parts(forward, input, dim, len(lengths)), True
+    parts, start = list[Value](), 1
+    for once, twice, length in zip(forward.once, forward.twice, lengths, strict=True):
+        module = nn.Select(dim + 1, len(parts) + 1) if is_unbind else nn.Narrow(dim + 1, start, length)
         parts.append(forward.apply(module, input))
         parts[-1].once, parts[-1].twice = once, twice
         start += length
     return Parts(parts)
+
+
+def _in_parts(forward: Forward, input: Value, dim: int, count: int) -> Value:
+    """A value whose dimension, counted from 0, is two: so many parts, and the length of one."""
+    parts = forward.apply(divided(dim, (count, -1), input.once.dim()), input)
+    parts.once, parts.twice = (run.unflatten(dim, (count, -1)) for run in (input.once, input.twice))
+    return parts
 
 
 @operation("getitem")

@@ -42,6 +42,21 @@ def cloned(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
 
 
+def part_of(whole: Tensor, source: Tensor, values: Tensor) -> Tensor | None:
+    """Of values that are laid out as a tensor is, those in the place of a source; None if it is elsewhere."""
+    if source.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        return None
+    start, length = source.storage_offset() - whole.storage_offset(), extent(source)
+    if start < 0 or start + length > extent(whole):
+        return None
+    return values.as_strided(source.shape, source.stride(), values.storage_offset() + start)
+
+
+def extent(tensor: Tensor) -> int:
+    """How many elements of memory there are from the first one of a tensor to its last."""
+    return 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+
+
 def name_of(layer: torch.nn.Module) -> str:
     """The name of the class of torch.nn that a layer is of: BatchNorm2d for one that is derived from it."""
     return next(cls.__name__ for cls in type(layer).__mro__ if cls.__module__.startswith("torch.nn."))
@@ -98,6 +113,8 @@ class Memory:
     marked: set[int] = field(default_factory=set)
     parts: dict[Any, Module] = field(default_factory=dict)  # of layers that are used again, by their names
     taken: list[Taken] = field(default_factory=list)
+    has_parts: bool = False  # whether an axis is cut into parts of the lengths that they have in the example
+    of_any_length: bool = False  # whether such an axis may have another length
 
 
 @dataclass(frozen=True)

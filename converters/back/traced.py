@@ -6,12 +6,13 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import fx
 
-from converters.back import formulas, operations
+from converters.back import formulas, indexing, operations
 from converters.back.forward import Constant, Forward, OfBatch, Parts, Value
 from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
 from converters.back.states import LastOutputs, with_state
@@ -51,12 +52,40 @@ class _Tracer(fx.Tracer):
         return super().create_proxy(kind, target, args, kwargs, *rest, **named)
 
 
+# Functions that get no tensors, which torch.fx does not notice, but perhaps the size of one
+_FROM_SIZES = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")
+
+
+@contextmanager
+def _recording_makers() -> Iterator[None]:
+    """Record functions that make a tensor of a size that is that of another one."""
+
+    def recording(function: Any) -> Any:
+        def made(*args: Any, **kwargs: Any) -> Any:
+            proxy = next((x for x in _flat((args, *kwargs.values())) if isinstance(x, fx.Proxy)), None)
+            if proxy is None:
+                return function(*args, **kwargs)
+            return proxy.tracer.create_proxy("call_function", function, args, kwargs)
+
+        return made
+
+    functions = {name: getattr(torch, name) for name in _FROM_SIZES}
+    for name, function in functions.items():
+        setattr(torch, name, recording(function))
+    try:
+        yield
+    finally:
+        for name, function in functions.items():
+            setattr(torch, name, function)
+
+
 def recorded(network: torch.nn.Module, count: int) -> fx.GraphModule:
     """The operations of a forward with this number of inputs; the others have their default values."""
     network = formulas.spelled_out(network)
     parameters = list(inspect.signature(network.forward).parameters.values())[count:]
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
-    graph = _Tracer().trace(network, fixed or None)
+    with _recording_makers():
+        graph = _Tracer().trace(network, fixed or None)
     module = fx.GraphModule(network, graph)
     module.graph.eliminate_dead_code()
     return module
@@ -136,34 +165,63 @@ def _steps(module: fx.GraphModule) -> list[Any]:
 
 def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[dict[fx.Node, Any]]) -> Any:
     assert setting.example is not None
-    count = len(setting.example.once)
     forward, values = Forward(setting, layer), dict[fx.Node, Any]()
+    given = iter(setting.example.once)
     inputs: list[Value] = []
     for node in module.graph.nodes:
-        once: Any
-        twice: Any
-        once, twice = (run.get(node) for run in runs)
-        forward.name, forward.once, forward.twice = node.name, once, twice
+        forward.name, (forward.once, forward.twice) = node.name, (run.get(node) for run in runs)
         arguments, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "output":
             return network(inputs, arguments[0])
         if node.op == "placeholder":
-            given = setting.example.once[len(inputs)] if len(inputs) < count else None
-            values[node] = once
-            if isinstance(once, Tensor | tuple | list):
-                values[node] = value = Value(None, (), node.name, once, twice)
-                if isinstance(given, Recurrent):
-                    values[node] = with_state(given.layer, value, once, twice)
-                inputs.append(value)
-            continue
-        if not _computes(node, arguments, named, once):
-            values[node] = _constant(once, twice)
-            continue
-        result = operations.converted(forward, node, arguments, named)
-        if isinstance(result, Value) and result.module is not None:
-            result.once, result.twice = once, twice
-        values[node] = result
+            values[node] = _input(forward, next(given, None), inputs)
+        else:
+            values[node] = _result(forward, node, arguments, named)
+        if isinstance(values[node], Value) and isinstance(forward.once, Tensor):
+            forward.values.append(values[node])
     raise Unconvertible("its forward gives nothing")
+
+
+def _input(forward: Forward, given: Any, inputs: list[Value]) -> Any:
+    """What a forward has for an argument; a tensor, or a tuple of some, is an input of the module."""
+    once, twice = forward.once, forward.twice
+    if not isinstance(once, Tensor | tuple | list):
+        return once
+    inputs.append(Value(None, (), forward.name, once, twice))
+    return with_state(given.layer, inputs[-1], once, twice) if isinstance(given, Recurrent) else inputs[-1]
+
+
+def _result(forward: Forward, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    once, twice = forward.once, forward.twice
+    if not _computes(node, arguments, named, once):
+        if not _trains(forward, node, arguments):
+            return _constant(once, twice)
+        input, *others = arguments
+        value = indexing.input_of_layer(forward, input)
+        arguments = value, *others
+        if isinstance(once, Tensor):
+            missing = value.once.dim() - input.once.dim()
+            once, twice = (
+                run[(None,) * missing].expand(batch.shape[0], *[-1] * (run.dim() + missing - 1))
+                for run, batch in ((once, value.once), (twice, value.twice))
+            )
+    result = operations.converted(forward, node, arguments, named)
+    if isinstance(result, Value) and result.module is not None:
+        result.once, result.twice = once, twice
+    return result
+
+
+def _trains(forward: Forward, node: fx.Node, arguments: tuple[Any, ...]) -> bool:
+    """Whether a layer, or a function that is one, gets a constant and has parameters to be trained."""
+    if not forward.values or not arguments or not isinstance(arguments[0], Constant):
+        return False
+    if node.op == "call_module":
+        layer = forward.root.get_submodule(str(node.target))
+        return any(parameter.requires_grad for parameter in layer.parameters())
+    if getattr(node.target, "__name__", "") not in ("linear", "embedding"):
+        return False
+    weight = arguments[1]
+    return isinstance(weight, Constant) and forward.is_trained(weight.once)
 
 
 def _constant(once: Any, twice: Any) -> Any:
