@@ -18,6 +18,7 @@ from converters.back import (
     normalizations,
     planes,
     recurrent,
+    shapes,
     traced,
 )
 from converters.back.checks import check_gradients, check_outputs, check_sizes
@@ -40,6 +41,7 @@ __all__ = [
     "normalizations",
     "planes",
     "recurrent",
+    "shapes",
     "traced",
 ]
 

@@ -119,7 +119,7 @@ def _multiply(forward: Forward, one: Any, other: Any) -> Value:
     return _in_either_order(forward, one, other, _PRODUCT)
 
 
-@operation("truediv", "itruediv", "div", "divide")
+@operation("truediv", "itruediv", "div", "divide", "true_divide")
 def _divide(forward: Forward, one: Any, other: Any) -> Value:
     c, d = number(other), number(one)
     if c is not None:

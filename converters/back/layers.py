@@ -150,12 +150,11 @@ def _prelu(layer: tnn.PReLU, setting: Setting) -> Any:
 
 @counterpart.register
 def _flatten(layer: tnn.Flatten, setting: Setting) -> Any:
-    return flattened(layer.start_dim, layer.end_dim, setting)
+    return flattened(layer.start_dim, layer.end_dim, setting.rank)
 
 
-def flattened(start: int, end: int, setting: Setting) -> Any:
+def flattened(start: int, end: int, rank: int) -> Any:
     """The dimensions from `start` to `end`, counted from 0, as one."""
-    rank = setting.rank
     start, end = start % rank, end % rank
     if start == end:
         return nn.Identity()

@@ -6,6 +6,7 @@ any other tensor, and plain values; it returns a Value, or Parts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import fx
 
 from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
-from converters.back.layers import divided, flattened, permuted
+from converters.back.layers import divided
 from converters.back.setting import chain, name_of
 from converters.back.states import LastOutputs, recurrent
 from converters.back.unpooling import pooled, unpooled
@@ -35,7 +36,11 @@ def converted(forward: Forward, node: fx.Node, arguments: tuple[Any, ...], named
     forward.operation = name if name in OPERATIONS else name.rstrip("_")
     rule = OPERATIONS.get(forward.operation)
     if rule is None:
-        raise Unconvertible(f"its forward calls {name}, which has no counterpart")
+        is_loss = hasattr(torch.nn.functional, name) and forward.once.dim() == 0
+        raise Unconvertible(
+            f"its forward calls {name}, which has no counterpart"
+            + (": losses are criterions, as from_native makes of torch.nn.MSELoss()" if is_loss else "")
+        )
     if name != "getitem":
         arguments = tuple(x.whole(forward) if isinstance(x, LastOutputs) else x for x in arguments)
     try:
@@ -106,7 +111,9 @@ def _clamp(forward: Forward, input: Value, min: Any = None, max: Any = None) -> 
 
 
 @operation("pow")
-def _power(forward: Forward, input: Value, exponent: float) -> Value:
+def _power(forward: Forward, input: Any, exponent: Any) -> Value:
+    if not isinstance(input, Value):
+        return forward.apply(chain(nn.MulConstant(math.log(input)), nn.Exp()), exponent)
     return forward.apply(nn.Square() if exponent == 2 else nn.Power(exponent), input)
 
 
@@ -144,52 +151,6 @@ def _extreme(forward: Forward, input: Value, dim: Any = None, keepdim: bool = Fa
         return value
     value.once, value.twice = forward.once[0], forward.twice[0]
     return Parts((value, None))
-
-
-# ---- shapes
-
-
-@operation("flatten")
-def _flatten(forward: Forward, input: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
-    setting = forward.setting.at(forward.example(input))
-    return forward.apply(flattened(start_dim, end_dim, setting), input)
-
-
-@operation("view", "reshape")
-def _view(forward: Forward, input: Value, *size: Any) -> Value:
-    given = size[0] if len(size) == 1 and isinstance(size[0], tuple | list) else size
-    return indexing.viewed(forward, input, tuple(given))
-
-
-@operation("squeeze")
-def _squeeze(forward: Forward, input: Value, dim: int | None = None) -> Value:
-    before = forward.example(input).once[0]
-    if dim is None:
-        raise Unconvertible("squeeze without a dimension would take a batch of one away, too")
-    dim %= before.dim()
-    return forward.apply(nn.Squeeze(dim + 1), input) if before.shape[dim] == 1 else input
-
-
-@operation("unsqueeze")
-def _unsqueeze(forward: Forward, input: Value, dim: int) -> Value:
-    return forward.apply(nn.Unsqueeze(dim % (forward.example(input).once[0].dim() + 1) + 1), input)
-
-
-@operation("transpose", "swapaxes", "permute", "t")
-def _transpose(forward: Forward, input: Value, *dims: Any) -> Value:
-    rank = forward.example(input).once[0].dim()
-    if forward.operation.startswith("permute"):
-        wanted = [d % rank for d in (dims[0] if isinstance(dims[0], tuple | list) else dims)]
-        return forward.apply(chain(*(permuted(wanted) or [nn.Identity()])), input)
-    one, other = (d % rank + 1 for d in dims or (0, 1))
-    return forward.apply(nn.Transpose((one, other)), input)
-
-
-@operation("expand", "expand_as")
-def _expand(forward: Forward, input: Value, *size: Any) -> Value:
-    if size and isinstance(size[0], Value):
-        return indexing.spread(forward, input, size[0])
-    return indexing.expanded(forward, input, forward.once, forward.twice)
 
 
 @operation("cat", "concat", "concatenate", "stack")
@@ -249,4 +210,6 @@ def _item(forward: Forward, value: Any, index: Any) -> Any:
 def _attribute(forward: Forward, value: Any, name: str) -> Any:
     if isinstance(value, Parts) and name == "values":
         return value[0]
+    if isinstance(value, Value) and name == "mT":
+        return OPERATIONS["transpose"](forward, value, -2, -1)
     raise Unconvertible(f"its forward asks for .{name}")

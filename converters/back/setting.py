@@ -183,7 +183,7 @@ class Setting:
             if source is None:
                 continue
             fields, gradient = vars(module), gradient_name(name)
-            place = place_of(source)
+            place = place_of(source.squeeze())
             if place in self.memory.known:
                 tensor, slope = self.memory.known[place]
                 fields[name] = tensor.view(fields[name].shape)
