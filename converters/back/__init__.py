@@ -21,12 +21,11 @@ from converters.back import (
     shapes,
     traced,
 )
-from converters.back.checks import check_gradients, check_outputs, check_sizes
+from converters.back.checks import check_gradients, check_outputs, check_sizes, floats
 from converters.back.example import example_of
 from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
 from converters.text import Unconvertible
 from t7compat import mersenne
-from t7compat.table import leaves
 from t7compat.tensortypes import default_type, setdefaulttensortype
 
 __all__ = [
@@ -114,8 +113,8 @@ def _evaluating(network: torch.nn.Module) -> Iterator[None]:
 @contextmanager
 def _default_type(network: torch.nn.Module, example: Example | None) -> Iterator[None]:
     """Make modules of the type of a network's tensors; if it has none, of that of its input."""
-    tensors = list(network.state_dict().values()) or leaves(example.once if example else ())
-    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    tensors = floats(list(network.state_dict().values())) or floats(example.once if example else ())
+    dtypes = {tensor.dtype for tensor in tensors}
     widest = functools.reduce(torch.promote_types, dtypes or {torch.get_default_dtype()})
     before = default_type().tensor
     setdefaulttensortype(_TYPES.get(widest, "torch.FloatTensor"))

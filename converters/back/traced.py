@@ -51,6 +51,12 @@ class _Tracer(fx.Tracer):
             return formula(*args, **kwargs)
         return super().create_proxy(kind, target, args, kwargs, *rest, **named)
 
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        if getattr(obj.node.target, "__name__", obj.node.target) != "chunk":
+            return super().iter(obj)
+        named = {"chunks": obj.node.args[1]} if len(obj.node.args) > 1 else obj.node.kwargs
+        return iter([obj[i] for i in range(int(str(named["chunks"])))])  # type: ignore[index]
+
 
 # Functions that get no tensors, which torch.fx does not notice, but perhaps the size of one
 _FROM_SIZES = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")
