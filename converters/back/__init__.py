@@ -23,7 +23,7 @@ from converters.back import (
 )
 from converters.back.checks import check_gradients, check_outputs, check_sizes, floats
 from converters.back.example import example_of
-from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
+from converters.back.setting import Example, Memory, Setting, counterpart, evaluating, same_random_numbers
 from converters.text import Unconvertible
 from t7compat import mersenne
 from t7compat.tensortypes import default_type, setdefaulttensortype
@@ -64,7 +64,7 @@ def from_native(
         raise Unconvertible(f"expected a torch.nn.Module, got {type(network).__name__}")
     modes = {id(layer): layer.training for layer in network.modules()}
     modes[0] = network.training
-    with _evaluating(network), torch.no_grad(), same_random_numbers():
+    with evaluating(network), torch.no_grad(), same_random_numbers():
         is_loss = isinstance(network, torch.nn.modules.loss._Loss)
         example = None if is_loss else example_of(network, input)
         with _default_type(network, example):
@@ -96,18 +96,6 @@ def _of_any_size(module: Any, network: torch.nn.Module, example: Example, memory
         check_gradients(module, network, example, general)
         check_sizes(module, network, example)
     return module
-
-
-@contextmanager
-def _evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode for a while."""
-    modes = [(layer, layer.training) for layer in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
 
 
 @contextmanager

@@ -264,10 +264,23 @@ def joined(join: Any, *branches: Any) -> Any:
 
 
 @contextmanager
-def same_random_numbers() -> Iterator[None]:
-    """Leave Torch's generator as it was: constructors draw parameters that are overwritten."""
-    state = mersenne.getRNGState()
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while."""
+    modes = [(layer, layer.training) for layer in network.modules()]
+    network.eval()
     try:
         yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """Leave the generators of Torch and PyTorch as they were: constructors draw, and so may networks."""
+    state = mersenne.getRNGState()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         mersenne.setRNGState(state)

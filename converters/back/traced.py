@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import fx
 
-from converters.back import formulas, indexing, operations
+from converters.back import indexing, operations
 from converters.back.forward import Constant, Forward, OfBatch, Parts, Value
-from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
+from converters.back.recording import flat, plain, recorded, same_in_training
+from converters.back.setting import Recurrent, Setting, chain, counterpart
 from converters.back.states import LastOutputs, with_state
 from converters.text import Unconvertible
 from t7compat import nn
 
 Tensor = torch.Tensor
-
-
-# ---- recording
-
-
-class _Tracer(fx.Tracer):
-    """Records the calls of the modules inside; those that get more than tensors are looked into.
-
-    What has a formula is recorded as that; a layer of one input stays a module.
-    """
-
-    proxy_buffer_attributes = True
-
-    def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-    def call_module(
-        self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        plain = not kwargs and all(isinstance(arg, fx.Proxy) for arg in args)
-        formula = formulas.of_layer(type(m))
-        if has_rule(m) or (plain and (formula is None or len(args) == 1)):
-            return super().call_module(m, forward, args, kwargs)
-        return formula(m, *args, **kwargs) if formula else forward(*args, **kwargs)
-
-    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
-        formula = formulas.of_function(target) if kind in ("call_function", "call_method") else None
-        if formula:
-            return formula(*args, **kwargs)
-        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        if getattr(obj.node.target, "__name__", obj.node.target) != "chunk":
-            return super().iter(obj)
-        named = {"chunks": obj.node.args[1]} if len(obj.node.args) > 1 else obj.node.kwargs
-        return iter([obj[i] for i in range(int(str(named["chunks"])))])  # type: ignore[index]
-
-
-# Functions that get no tensors, which torch.fx does not notice, but perhaps the size of one
-_FROM_SIZES = ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")
-
-
-@contextmanager
-def _recording_makers() -> Iterator[None]:
-    """Record functions that make a tensor of a size that is that of another one."""
-
-    def recording(function: Any) -> Any:
-        def made(*args: Any, **kwargs: Any) -> Any:
-            proxy = next((x for x in _flat((args, *kwargs.values())) if isinstance(x, fx.Proxy)), None)
-            if proxy is None:
-                return function(*args, **kwargs)
-            return proxy.tracer.create_proxy("call_function", function, args, kwargs)
-
-        return made
-
-    functions = {name: getattr(torch, name) for name in _FROM_SIZES}
-    for name, function in functions.items():
-        setattr(torch, name, recording(function))
-    try:
-        yield
-    finally:
-        for name, function in functions.items():
-            setattr(torch, name, function)
-
-
-def recorded(network: torch.nn.Module, count: int) -> fx.GraphModule:
-    """The operations of a forward with this number of inputs; the others have their default values."""
-    network = formulas.spelled_out(network)
-    parameters = list(inspect.signature(network.forward).parameters.values())[count:]
-    fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
-    with _recording_makers():
-        graph = _Tracer().trace(network, fixed or None)
-    module = fx.GraphModule(network, graph)
-    module.graph.eliminate_dead_code()
-    return module
 
 
 class _Runner(fx.Interpreter):
@@ -105,8 +27,7 @@ class _Runner(fx.Interpreter):
 
     def values(self, inputs: tuple[Any, ...]) -> dict[fx.Node, Any]:
         """What each operation gives for these inputs."""
-        plain = [tuple(value) if isinstance(value, Recurrent) else value for value in inputs]
-        self.run(*copy.deepcopy(plain))  # as operations may work in place
+        self.run(*plain(inputs))
         return self.env
 
 
@@ -116,7 +37,7 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
     if setting.example is None:
         raise Unconvertible("it has a forward of its own, for which an example input is needed")
     try:
-        module = recorded(layer, len(setting.example.once))
+        module = recorded(layer, setting.example)
     except Unconvertible:
         raise
     except Exception as error:  # whatever a forward may do with the stand-ins for tensors
@@ -125,45 +46,9 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
             f"torch.fx cannot record its forward ({text}); converters.counterpart.register gives it a rule"
         ) from error
     if setting.memory.modes.get(id(layer), layer.training):
-        _same_in_training(layer, module, len(setting.example.once))
+        same_in_training(layer, module, setting.example)
     runs = [_Runner(module).values(inputs) for inputs in (setting.example.once, setting.example.twice)]
     return _converted(module, setting, layer, runs)
-
-
-# Functions with an argument that says whether they are in training
-_WITH_MODE = (
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
-    "batch_norm", "rrelu", "instance_norm",
-)  # fmt: skip
-
-
-def _same_in_training(layer: torch.nn.Module, module: fx.GraphModule, count: int) -> None:
-    """Raise Unconvertible if a forward does something else in training than in evaluation."""
-    layer.train()
-    try:
-        other = _steps(recorded(layer, count))
-    except Exception:  # whatever a forward may do with the stand-ins for tensors
-        other = None
-    finally:
-        layer.eval()
-    if other != _steps(module):
-        raise Unconvertible(
-            "its forward does something else in training than in evaluation, which would get lost; "
-            "call eval() on it before, if it is not to be trained in Lua"
-        )
-
-
-def _steps(module: fx.GraphModule) -> list[Any]:
-    """What a recorded forward does, besides telling functions in which mode it is."""
-
-    def step(node: fx.Node) -> Any:
-        name = getattr(node.target, "__name__", str(node.target))
-        given: Any = (*node.args, *sorted(node.kwargs.items()))
-        if name in _WITH_MODE:
-            given = [x for x in given if not isinstance(x, bool) and not str(x).startswith("('training',")]
-        return name, str(given)
-
-    return [step(node) for node in module.graph.nodes]
 
 
 # ---- converting
@@ -246,21 +131,13 @@ _MAKERS = (
 def _computes(node: fx.Node, arguments: Any, named: Any, once: Any) -> bool:
     """Whether an operation depends on the numbers of the inputs, not on their sizes alone."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    has_tensors = any(isinstance(value, Tensor) for value in _flat(once))
+    has_tensors = any(isinstance(value, Tensor) for value in flat(once))
     return (
         node.op != "get_attr"
         and name not in _MAKERS
         and has_tensors
-        and any(isinstance(value, Value) for value in _flat((arguments, *named.values())))
+        and any(isinstance(value, Value) for value in flat((arguments, *named.values())))
     )
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, tuple | list):
-        for part in value:
-            yield from _flat(part)
-    else:
-        yield value
 
 
 # ---- writing the network
