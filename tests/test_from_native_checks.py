@@ -58,6 +58,59 @@ def test_of_other_sizes(layer: tnn.Module, size: Any, others: Any) -> None:
             close(module.forward(x), layer(x))
 
 
+def doubled_if_wide(x: Tensor) -> Tensor:
+    assert x.dim() == 3
+    return sum(x[:, :, i] * (i + 1) for i in range(x.size(2))) if x.size(2) > 3 else x
+
+
+def test_branches_and_loops_are_those_of_the_sizes() -> None:
+    network = tnn.Sequential(tnn.Linear(3, 4), Does(doubled_if_wide)).double()
+    module = from_native(network, torch.randn(2, 5, 3).double())
+    x = torch.randn(3, 7, 3).double()
+    close(module.forward(x), network(x))
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: x if x.size(0) > 2 else -x, "something else for a larger batch"),
+        (lambda x: torch.stack(list(x)), "something else for a larger batch"),
+        (lambda x: sum(x[:, i] for i in range(int(x.sum()))), "makes a number of a tensor"),
+        (lambda x: F.mse_loss(x, x * 2), "losses are criterions"),
+        (lambda x: F.alpha_dropout(x, 0.5, False), "no alpha_dropout; of a network in evaluation"),
+        (lambda x: F.batch_norm(x, None, None, training=True), r"batch_norm with training=self\.training"),
+        (lambda x: x.repeat(2, 1), "repeats the batch"),
+        (lambda x: x.flip(0), "turns the batch round"),
+    ],
+)
+def test_what_a_forward_may_not_do_is_named(forward: Any, message: str) -> None:
+    with pytest.raises(Unconvertible, match=message):
+        from_native(Does(forward).train(), torch.rand(2, 4))
+
+
+def test_random_poolings_are_not_checked() -> None:
+    network, x = tnn.FractionalMaxPool2d((2, 3), output_ratio=(0.5, 0.6)), torch.randn(2, 3, 9, 10)
+    with pytest.raises(Unconvertible, match=r"draws random numbers: .*check=False"):
+        from_native(network, x)
+    module = from_native(network, x, check=False)
+    assert module.forward(x).shape == network(x).shape == (2, 3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (tnn.AlphaDropout(), (2, 4)),
+        (tnn.FeatureAlphaDropout(), (2, 4, 3)),
+        (tnn.InstanceNorm2d(4, track_running_stats=True), (2, 4, 3, 5)),
+    ],
+)
+def test_what_can_be_converted_in_evaluation_only(layer: tnn.Module, size: Any) -> None:
+    x = torch.randn(size)
+    with pytest.raises(Unconvertible, match="evaluation"):
+        from_native(tnn.Sequential(layer), x)
+    close(from_native(layer.eval(), x).forward(x), layer(x))
+
+
 @pytest.mark.parametrize(
     ("forward", "size"),
     [
