@@ -269,6 +269,22 @@ class Rearranged(nn.Module):
         return a.permute(0, 3, 1, 2) + b * c
 
 
+class Products(nn.Module):
+    """Of matrices: neighbours in a graph, and einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.mixed = nn.Linear(5, 6), nn.Parameter(torch.randn(3, 4))
+        self.register_buffer("neighbours", torch.rand(4, 4))
+        self.register_buffer("basis", torch.rand(5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.query(self.neighbours @ x).unflatten(2, (2, 3)).transpose(1, 2)
+        weights = torch.einsum("bhid,bhjd->bhij", heads, heads)
+        mean = torch.einsum("bhij,bhjd->bihd", weights, heads).flatten(2)
+        return self.mixed @ torch.cat([mean, x @ self.basis], dim=2)
+
+
 class Statistics(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -305,6 +321,7 @@ NETWORKS: Cases = [
     ("Operands", Operands, of(3, 4, 5)),
     ("Bags", Bags, indices(7, 3, 4)),
     ("Rearranged", Rearranged, PLANES),
+    ("Products", Products, of(3, 4, 5)),
     ("Statistics", Statistics, of(3, 4, 5)),
     *TRANSFORMERS,
 ]  # fmt: skip

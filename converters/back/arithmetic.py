@@ -164,18 +164,43 @@ def _masked(forward: Forward, input: Value, mask: Any, value: float) -> Value:
 @operation("matmul", "bmm", "mm")
 def _matrices(forward: Forward, one: Any, other: Any) -> Value:
     if isinstance(other, Constant) and other.once.dim() == 2 and isinstance(one, Value):
-        inputs, outputs = other.once.shape
-        layer = torch.nn.Linear(inputs, outputs, bias=False)
-        layer.weight = torch.nn.Parameter(other.once.t(), requires_grad=False)
-        return forward.layer(layer, one)
+        return _times_constant(forward, one, other)
+    if isinstance(one, Constant) and one.once.dim() == 2 and isinstance(other, Value):
+        turned = _turned(forward, other, other.once, other.twice)
+        transposed = Constant(one.once.t(), one.twice.t())
+        product = _times_constant(forward, turned, transposed)
+        return _turned(forward, product, forward.once.mT, forward.twice.mT)
     if not isinstance(one, Value) or not isinstance(other, Value):
-        raise Unconvertible(f"{forward.name}: only a constant matrix on the right can be converted")
+        raise Unconvertible(f"{forward.name}: a constant must be a matrix")
     rank = one.once.dim()
     if rank != other.once.dim() or one.once.shape[:-2] != other.once.shape[:-2]:
         raise Unconvertible(f"{forward.name}: only matrices of one batch can be multiplied")
     if rank == 2:
         raise Unconvertible(f"{forward.name}: a product over the batch cannot be converted")
     return forward.apply(products(rank), one, other)
+
+
+def _times_constant(forward: Forward, value: Value, matrix: Constant) -> Value:
+    """A Linear if the matrix is trained, or if it cannot be an nn.Constant for each sample."""
+    if (
+        value.once.dim() == 3
+        and not isinstance(matrix.once, torch.nn.Parameter)
+        and not forward.is_trained(matrix.once)
+    ):
+        each = Constant(matrix.once[None], matrix.twice[None])
+        return forward.apply(nn.MM(), value, indexing.constant(forward, each, value))
+    inputs, outputs = matrix.once.shape
+    layer = torch.nn.Linear(inputs, outputs, bias=False, device="meta")
+    layer.weight = torch.nn.Parameter(matrix.once.t(), requires_grad=False)
+    return forward.layer(layer, value)
+
+
+def _turned(forward: Forward, value: Value, once: Tensor, twice: Tensor) -> Value:
+    """A value, which is or will be these tensors, with its last two dimensions swapped."""
+    rank = once.dim()
+    made = forward.apply(nn.Transpose((rank - 1, rank)), value)
+    made.once, made.twice = once.mT, twice.mT
+    return made
 
 
 def products(rank: int) -> Any:

@@ -6,6 +6,7 @@ A formula gets the stand-ins of torch.fx for tensors, whose sizes and types are 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,9 @@ def formula(*keys: Any) -> Callable[[Formula], Formula]:
 
 
 def of_function(target: Any) -> Formula | None:
-    """The formula for a function, or the name of a method, if there is one."""
-    return _FORMULAS.get(target) or _FORMULAS.get(getattr(target, "__name__", ""))
+    """The formula for a function, or the name of a method, if there is one; in place or not."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    return _FORMULAS.get(target) or _FORMULAS.get(name.rstrip("_"))
 
 
 def of_layer(kind: type) -> Formula | None:
@@ -85,6 +87,30 @@ def _plus_quotient(input: Any, one: Any, other: Any, *, value: float = 1) -> Any
 @formula("addmm", "baddbmm")
 def _plus_matrices(input: Any, one: Any, other: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     return input * beta + (one @ other) * alpha
+
+
+@formula("einsum")
+def _einsum(equation: str, *operands: Any) -> Any:
+    """The product of two tensors that is one of matrices, for each element of what they have in common."""
+    terms = re.fullmatch(r"(\w+),(\w+)->(\w+)", equation.replace(" ", ""))
+    given = operands[0] if isinstance(operands[0], tuple | list) else operands
+    if terms is None or len(given) != 2 or any(len(set(term)) != len(term) for term in terms.groups()):
+        raise Unconvertible(f"einsum({equation!r}): only products of two tensors can be converted")
+    one, other, result = terms.groups()
+    shared = [d for d in one if d in other and d in result]
+    summed = [d for d in one if d in other and d not in result]
+    rows, columns = ([d for d in x if d not in y] for x, y in ((one, other), (other, one)))
+    is_matrix = len(summed) == len(columns) == 1 and (len(rows) == 1 or not shared)
+    if not is_matrix or {*rows, *columns, *shared} != set(result):
+        raise Unconvertible(f"einsum({equation!r}): only products of matrices can be converted")
+
+    def ordered(x: Any, have: Any, want: list[str]) -> Any:
+        return x if list(have) == want else x.permute(*[have.index(d) for d in want])
+
+    product = ordered(given[0], one, shared + rows + summed) @ ordered(
+        given[1], other, shared + summed + columns
+    )
+    return ordered(product, shared + rows + columns, list(result))
 
 
 @formula(torch.where)
