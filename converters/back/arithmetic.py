@@ -136,12 +136,12 @@ def _greatest(forward: Forward, one: Any, other: Any) -> Value:
 
 
 @operation("masked")
-def _with_mask(forward: Forward, scores: Value, mask: Any) -> Value:
+def _with_mask(forward: Forward, scores: Value, mask: Any, hides: bool) -> Value:
     if not isinstance(mask, Constant):
         raise Unconvertible("a mask that depends on the input cannot be converted")
-    if mask.once.dtype == torch.bool:
-        return _masked(forward, scores, Constant(~mask.once, ~mask.twice), -torch.inf)
-    return _add(forward, scores, mask)
+    if mask.once.dtype != torch.bool:
+        return _add(forward, scores, mask)
+    return _masked(forward, scores, mask if hides else Constant(~mask.once, ~mask.twice), -torch.inf)
 
 
 @operation("masked_fill")

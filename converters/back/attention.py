@@ -15,9 +15,11 @@ tnn = torch.nn
 
 
 @fx.wrap
-def masked(scores: Any, mask: Any) -> Any:
-    """Scores with a mask as PyTorch has them: where it is true, or numbers that are added."""
-    return scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+def masked(scores: Any, mask: Any, hides: bool) -> Any:
+    """Scores with a mask of numbers that are added, or one that says what to hide, or else what to see."""
+    if mask.dtype != torch.bool:
+        return scores + mask
+    return scores.masked_fill(mask if hides else ~mask, -torch.inf)
 
 
 @formula("scaled_dot_product_attention")
@@ -27,17 +29,16 @@ def _attention(
 ) -> Any:  # fmt: skip
     if enable_gqa:
         raise Unconvertible("attention with enable_gqa cannot be converted")
-    weights = _weights(query, key, attn_mask, is_causal, scale)
+    if is_causal:
+        attn_mask = query.new_ones(query.size(-2), key.size(-2)).tril() > 0
+    weights = _weights(query, key, attn_mask, False, scale)
     return (F.dropout(weights, dropout_p) if dropout_p else weights) @ value
 
 
-def _weights(query: Any, key: Any, mask: Any, is_causal: bool, scale: float | None = None) -> Any:
+def _weights(query: Any, key: Any, mask: Any, hides: bool, scale: float | None = None) -> Any:
     """How much each query takes of each key.  (..., n, size), (..., m, size) -> (..., n, m)"""
-    scale = query.size(-1) ** -0.5 if scale is None else scale
-    scores = (query * scale) @ key.transpose(-2, -1)
-    if is_causal:
-        mask = query.new_ones(query.size(-2), key.size(-2)).tril() > 0
-    return F.softmax(scores if mask is None else masked(scores, mask), -1)
+    scores = (query * (query.size(-1) ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    return F.softmax(scores if mask is None else masked(scores, mask, hides), -1)
 
 
 @formula(tnn.MultiheadAttention)
@@ -50,19 +51,13 @@ def _several_heads(
         raise Unconvertible("key_padding_mask, add_bias_kv and add_zero_attn cannot be converted")
     projected = _projections(self, query, key, value)
     q, k, v = (_heads(x if self.batch_first else x.transpose(0, 1), self.num_heads) for x in projected)
-    weights = _weights(q, k, None if attn_mask is None else _as_pytorch(attn_mask), False)
+    weights = _weights(q, k, attn_mask, True)
     output = (F.dropout(weights, self.dropout, self.training) if self.dropout else weights) @ v
     output = self.out_proj(output.transpose(1, 2).flatten(2))
     output = output if self.batch_first else output.transpose(0, 1)
     if not need_weights:
         return output, None
     return output, weights.mean(1) if average_attn_weights else weights
-
-
-@fx.wrap
-def _as_pytorch(mask: Any) -> Any:
-    """The mask of a MultiheadAttention, true where there is nothing to see, as that of a function."""
-    return ~mask if mask.dtype == torch.bool else mask
 
 
 def _projections(self: Any, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:

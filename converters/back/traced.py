@@ -13,6 +13,7 @@ from converters.back.forward import Constant, Forward, OfBatch, Parts, Value
 from converters.back.recording import flat, plain, recorded, same_in_training
 from converters.back.setting import Recurrent, Setting, chain, counterpart
 from converters.back.states import LastOutputs, with_state
+from converters.native import FAILURES
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -47,7 +48,11 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
         ) from error
     if setting.memory.modes.get(id(layer), layer.training):
         same_in_training(layer, module, setting.example)
-    runs = [_Runner(module).values(inputs) for inputs in (setting.example.once, setting.example.twice)]
+    try:
+        runs = [_Runner(module).values(inputs) for inputs in setting.example[:2]]
+    except FAILURES as error:  # of a formula, which is not for all that a layer takes
+        text = str(error).strip().split("\n")[0]
+        raise Unconvertible(f"its forward has arguments that cannot be converted: {text}") from None
     return _converted(module, setting, layer, runs)
 
 
