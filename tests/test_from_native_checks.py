@@ -70,6 +70,13 @@ def test_branches_and_loops_are_those_of_the_sizes() -> None:
     close(module.forward(x), network(x))
 
 
+def test_outputs_that_are_none_are_left_out() -> None:
+    inner = Does(lambda x: (x * 2, None))
+    network, x = Does(lambda x: (inner(x)[0] + 1, None)), torch.randn(2, 4).double()
+    network.inner = inner
+    close(from_native(network, x).forward(x), x * 2 + 1)
+
+
 @pytest.mark.parametrize(
     ("forward", "message"),
     [

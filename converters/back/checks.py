@@ -66,7 +66,12 @@ def twin(module: Any, *shared: Any) -> Any:
 def run(network: torch.nn.Module, inputs: Inputs) -> Any:
     """What a network gives, for a copy of its inputs: layers may work in place."""
     output = network(*cloned(inputs))
-    return output[0] if last_recurrent(network) else output  # without the last state
+    if last_recurrent(network):
+        return output[0]  # without the last state
+    if not isinstance(output, tuple | list):
+        return output
+    given = tuple(x for x in output if x is not None)
+    return given[0] if len(given) == 1 else given
 
 
 def is_coarse(module: Any) -> bool:

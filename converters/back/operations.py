@@ -202,7 +202,9 @@ def _item(forward: Forward, value: Any, index: Any) -> Any:
         part = value.part(forward, first)
         return _item(forward, part, tuple(rest)) if rest else part
     if isinstance(value.once, tuple | list):
-        return forward.apply(nn.SelectTable(index + 1 if index >= 0 else index), value)
+        places = [i for i, part in enumerate(value.once) if part is not None]
+        place = places.index(index % len(value.once)) + 1
+        return forward.apply(nn.SelectTable(place), value) if len(places) > 1 else value
     return forward.apply(indexing.item(forward, value, index), value)
 
 

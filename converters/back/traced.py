@@ -150,7 +150,7 @@ def _computes(node: fx.Node, arguments: Any, named: Any, once: Any) -> bool:
 
 def network(inputs: list[Value], output: Any) -> Any:
     """The values of a forward as one module: a chain if they are one, else an nn.gModule."""
-    outputs = list(output) if isinstance(output, tuple | list) else [output]
+    outputs = [x for x in output if x is not None] if isinstance(output, tuple | list) else [output]
     if any(isinstance(value, Parts | LastOutputs) for value in (output, *outputs)):
         raise Unconvertible(
             "its output holds the last state of a recurrent layer, or indices of maxima, which "
