@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from t7compat.choices import categories, swapped
 from t7compat.errors import InputError
 from t7compat.registry import register
 from t7compat.tensortypes import type_of
@@ -258,7 +261,7 @@ class Generator:
         if tensor.device.type != "cpu":
             return tensor.copy_(torch.randperm(n, device=tensor.device).view(tensor.shape) + 1)
         left = np.arange(n, 1, -1, dtype=np.uint64)
-        order = _swapped((self._twister.random_raw(n - 1) % left).astype(np.int64))
+        order = swapped((self._twister.random_raw(n - 1) % left).astype(np.int64))
         return _write(tensor, lambda start, stop: order[start:stop] + 1)
 
     def multinomial(self, probabilities: Tensor, n: int, with_replacement: bool = False) -> Tensor:
@@ -277,8 +280,8 @@ class Generator:
             raise InputError("multinomial: expected a sum of probabilities above 0 in every row")
         samples = self._uniform(len(table) * n).reshape(-1, n)
         with np.errstate(all="ignore"):
-            categories = _categories(table / table[:, -1:], samples, with_replacement)
-        return torch.from_numpy(categories + 1).view(*rows, n)
+            found = categories(table / table[:, -1:], samples, with_replacement)
+        return torch.from_numpy(found + 1).view(*rows, n)
 
 
 def _range(a: int, b: int | None) -> tuple[int, int]:
@@ -308,6 +311,8 @@ def _libm(function: Any, values: Array) -> Array:
 
 def _write(tensor: Tensor, values: Callable[[int, int], Array]) -> Tensor:
     """Put `values(start, stop)`, asked for range after range, into the elements of `tensor`, row by row."""
+    if _is_idle.get():
+        return tensor
     target = tensor.detach()
     flat = target.view(-1) if target.is_contiguous() else torch.empty(target.numel(), dtype=target.dtype)
     for start in range(0, len(flat), _CHUNK):
@@ -321,59 +326,17 @@ def _write(tensor: Tensor, values: Callable[[int, int], Array]) -> Tensor:
     return tensor
 
 
-def _swapped(offsets: Array) -> Array:
-    """0..n after swapping the places i and i + offsets[i] for i = 0..n-1.
-
-    About sqrt(n - i) steps are taken at once, up to the first that needs the result of another of them.
-    """
-    n = len(offsets)
-    order = np.arange(n + 1)
-    targets = order[:-1] + offsets
-    first = np.full(n + 1, n)  # the first step with this place as its target
-    start = 0
-    while start < n:
-        there = targets[start : start + 2 * math.isqrt(n - start)]
-        steps = np.arange(start, start + len(there))
-        first[there[::-1]] = steps[::-1]
-        needs = (first[there] < steps) | (first[steps] < steps)
-        first[there] = n
-        count = int(needs.argmax()) or len(steps)
-        here, there = steps[:count], there[:count]
-        order[here], order[there] = order[there], order[here]
-        start += count
-    return order
+_is_idle = ContextVar("_is_idle", default=False)
 
 
-def _categories(table: Array, samples: Array, with_replacement: bool) -> Array:
-    """Where the samples (rows, n) fall in the rows of cumulative probabilities, from 0 on."""
-    table[:, -1] = 1
-    if with_replacement:
-        return _search(table, samples)
-    found = _search(table, samples[:, :1])
-    for sample in samples.T[1:]:
-        table = _without(table, found[:, -1:])
-        found = np.append(found, _search(table, sample[:, None]), axis=1)
-    return found
-
-
-def _without(table: Array, taken: Array) -> Array:
-    """The cumulative probabilities when the category `taken` of each row is no longer there."""
-    below = np.where(taken > 0, np.take_along_axis(table, np.maximum(taken - 1, 0), 1), 0)
-    mass = np.take_along_axis(table, taken, 1) - below
-    table = (table - np.where(np.arange(table.shape[1]) >= taken, mass, 0)) / (1 - mass)
-    table[:, -1] = 1
-    return table
-
-
-def _search(table: Array, samples: Array) -> Array:
-    """Torch7's binary search in each row; its steps matter in rows that are not sorted (rounding, NaN)."""
-    low, high = np.zeros(samples.shape, np.int64), np.full(samples.shape, table.shape[1])
-    while (low < high).any():
-        middle = (low + high) // 2
-        above = np.take_along_axis(table, middle, 1) < samples
-        low = np.where(above, middle + 1, low)
-        high = np.where(above, high, middle)
-    return low
+@contextmanager
+def idle() -> Iterator[None]:
+    """Leave tensors on the CPU as they are, and draw nothing: for parameters that will get other values."""
+    before = _is_idle.set(True)
+    try:
+        yield
+    finally:
+        _is_idle.reset(before)
 
 
 default_generator = Generator()

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from networks_attention import TRANSFORMERS
 from pytorch import PLANES, ROWS, STEPS, Cases, indices, of
 from torch import Tensor, nn
 
@@ -114,30 +115,6 @@ class BothWays(nn.Module):
         return self.fc(torch.cat((h[-2], h[-1]), dim=1)) + self.fc(output[:, -1, :]) + self.fc(output).mean(1)
 
 
-class Attention(nn.Module):
-    """Causal attention of several heads with learned positions, as in small GPTs."""
-
-    def __init__(self, size: int = 8, heads: int = 2, steps: int = 6) -> None:
-        super().__init__()
-        self.heads = heads
-        self.words, self.position = nn.Embedding(11, size), nn.Parameter(torch.randn(1, steps, size))
-        self.norm, self.qkv, self.out = nn.LayerNorm(size), nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.head = nn.Linear(size, 11, bias=False)
-        self.head.weight = self.words.weight
-        self.register_buffer("mask", torch.tril(torch.ones(steps, steps)).view(1, 1, steps, steps))
-
-    def forward(self, words: Tensor) -> Tensor:
-        x = self.words(words) + self.position
-        b, t, c = x.size()
-        q, k, v = self.qkv(self.norm(x)).split(c, dim=2)
-        q, k, v = (y.view(b, t, self.heads, c // self.heads).transpose(1, 2) for y in (q, k, v))
-        scores = (q @ k.transpose(-2, -1)) * (1 / (c // self.heads) ** 0.5)
-        scores = scores.masked_fill(self.mask[:, :, :t, :t] == 0, float("-inf"))
-        y = F.softmax(scores, dim=-1) @ v
-        x = x + self.out(y.transpose(1, 2).contiguous().view(b, t, c))
-        return self.head(x)
-
-
 class Arithmetic(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -215,6 +192,113 @@ def tied() -> nn.Module:
     return nn.Sequential(first, nn.Tanh(), second)
 
 
+class Unrolled(nn.Module):
+    """A cell in a loop, from zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.fc = nn.LSTMCell(5, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(x.size(0), 3, dtype=x.dtype, device=x.device)
+        c = torch.zeros(x.size(0), 3, dtype=x.dtype, device=x.device)
+        for i in range(4):
+            h, c = self.cell(x[:, i], (h, c))
+        return self.fc(h)
+
+
+class SegNet(nn.Module):
+    """The places of maxima, for the way back up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(6, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1)
+        self.pool, self.unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        low, places = self.pool(x)
+        return self.up(self.unpool(F.relu(low), places, output_size=x.size()))
+
+
+class Normalizations(nn.Module):
+    """Functions with parameters of one's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(6)), nn.Parameter(torch.randn(6))
+        self.last, self.mixed = nn.Parameter(torch.randn(8)), nn.Parameter(torch.randn(2, 6, 6))
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("var", torch.ones(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.batch_norm(x, self.mean, self.var, self.weight, self.bias, self.training)
+        x = F.rms_norm(F.instance_norm(x, weight=self.weight), (8,), self.last)
+        y = F.normalize(x, dim=1).mean((2, 3))
+        return F.bilinear(y, F.normalize(x, dim=-1).sum((2, 3)), self.mixed)
+
+
+class Operands(nn.Module):
+    """Parameters on either side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Parameter(torch.randn(4, 5)), nn.Parameter(torch.randn(1, 4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.cat([self.one.expand(x.size(0), -1, -1), x.chunk(2, 1)[1]], dim=1)
+        return torch.cat([self.one - x, x - self.other, (2**x) * self.one, rows], dim=1)
+
+
+class Bags(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bags, self.fc = nn.EmbeddingBag(7, 5), nn.Linear(7, 5)
+
+    def forward(self, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a = self.bags(words)
+        b = self.fc(F.one_hot(words, 7).to(a.dtype)).sum(1)
+        return F.cosine_similarity(a, b), F.pairwise_distance(a, b, p=1), a
+
+
+class Rearranged(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        a = x.flip(3).roll((1, -2), (1, 2)).movedim(1, 3)
+        b = x[:, [4, 0, -1]].repeat(1, 2, 1, 1).repeat_interleave(2, dim=1).narrow(1, 2, 6)
+        c = F.channel_shuffle(x, 3) * F.pixel_unshuffle(x[:, :, :8], 2).mean((1, 2, 3), keepdim=True)
+        return a.permute(0, 3, 1, 2) + b * c
+
+
+class Products(nn.Module):
+    """Of matrices: neighbours in a graph, and einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.mixed = nn.Linear(5, 6), nn.Parameter(torch.randn(3, 4))
+        self.register_buffer("neighbours", torch.rand(4, 4))
+        self.register_buffer("basis", torch.rand(5, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.query(self.neighbours @ x).unflatten(2, (2, 3)).transpose(1, 2)
+        weights = torch.einsum("bhid,bhjd->bhij", heads, heads)
+        mean = torch.einsum("bhij,bhjd->bihd", weights, heads).flatten(2)
+        return self.mixed @ torch.cat([mean, x @ self.basis], dim=2)
+
+
+class Statistics(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(5, 5)
+        self.register_buffer("mask", torch.arange(20).view(4, 5) % 3 == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc(x)
+        y = (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-5)
+        y = torch.where(self.mask, y, x / x.norm(dim=-1, keepdim=True))
+        z = torch.logsumexp(x, dim=1, keepdim=True) + torch.log1p(x.var(1, keepdim=True, unbiased=False))
+        return y + z + torch.linalg.vector_norm(x, 3, dim=2, keepdim=True) + torch.lerp(x, y, 0.3)
+
+
 NETWORKS: Cases = [
     ("Sequential", nested, PLANES),
     ("LeNet", LeNet, of(2, 1, 28, 28)),
@@ -225,11 +309,19 @@ NETWORKS: Cases = [
     ("GRU tagger", lambda: Tagger(nn.GRU, dropout=0.2), indices(11, 3, 4)),
     ("RNN tagger", lambda: Tagger(nn.RNN), indices(11, 3, 4)),
     ("BothWays", BothWays, STEPS),
-    ("Attention", Attention, indices(11, 2, 6)),
     ("Arithmetic", Arithmetic, PLANES),
     ("Last", lambda: nn.Sequential(nn.GRU(9, 4), Last(), nn.Linear(4, 2)), of(7, 2, 9)),
     ("Nested", Nested, ROWS),
     ("TwoInputs", TwoInputs, lambda: (torch.randn(2, 4), torch.randn(2, 5))),
     ("Twice", Twice, ROWS),
     ("tied", tied, ROWS),
+    ("Unrolled", Unrolled, of(2, 4, 5)),
+    ("SegNet", SegNet, PLANES),
+    ("Normalizations", Normalizations, PLANES),
+    ("Operands", Operands, of(3, 4, 5)),
+    ("Bags", Bags, indices(7, 3, 4)),
+    ("Rearranged", Rearranged, PLANES),
+    ("Products", Products, of(3, 4, 5)),
+    ("Statistics", Statistics, of(3, 4, 5)),
+    *TRANSFORMERS,
 ]  # fmt: skip

@@ -24,6 +24,14 @@ def indices(count: int, *size: int) -> Callable[[], Tensor]:
     return lambda: torch.randint(count, size)
 
 
+def pairs(*size: int) -> Callable[[], tuple[Tensor, ...]]:
+    return lambda: (torch.randn(size), torch.randn(size))
+
+
+def of_three(*size: int) -> Callable[[], tuple[Tensor, ...]]:
+    return lambda: (torch.randn(size), torch.randn(size), torch.randn(size))
+
+
 ROWS, STEPS, PLANES, VOLUMES = of(3, 6), of(2, 6, 9), of(2, 6, 9, 8), of(2, 4, 6, 7, 8)
 
 Cases = list[tuple[str, Callable[[], nn.Module], Callable[[], Any]]]
@@ -144,6 +152,7 @@ LAYERS: Cases = [
         nn.GRU(9, 5, 2, bidirectional=True),
         nn.GRU(9, 5, bias=False, batch_first=True),
         nn.RNN(9, 5),
+        nn.Dropout1d(0.3),
         nn.RNN(9, 5, nonlinearity="relu", bidirectional=True, batch_first=True),
     ),
     *cases(
@@ -233,9 +242,29 @@ LAYERS: Cases = [
         nn.Softmax(1),
     ),
     ("PixelShuffle", lambda: nn.PixelShuffle(2), of(2, 8, 3, 4)),
+    ("LPPool1d", lambda: nn.LPPool1d(2, 3, 2), positive(2, 3, 6)),
     ("LPPool2d", lambda: nn.LPPool2d(2, 3, 2), positive(2, 3, 6, 6)),
+    ("LPPool3d", lambda: nn.LPPool3d(2, 2), positive(2, 3, 4, 4, 4)),
     ("Embedding", lambda: nn.Embedding(7, 4), indices(7, 2, 3)),
     ("Embedding with padding", lambda: nn.Embedding(7, 4, padding_idx=2), indices(7, 2, 3)),
     ("Embedding with max_norm", lambda: nn.Embedding(7, 4, max_norm=1.0), indices(7, 2, 3)),
+    ("EmbeddingBag", lambda: nn.EmbeddingBag(7, 4), indices(7, 2, 3)),
+    ("EmbeddingBag of sums", lambda: nn.EmbeddingBag(7, 4, mode="sum"), indices(7, 2, 3)),
+    ("EmbeddingBag of maxima", lambda: nn.EmbeddingBag(7, 4, mode="max"), indices(7, 2, 3)),
+    ("PairwiseDistance", lambda: nn.PairwiseDistance(1), pairs(2, 3)),
+    ("CosineSimilarity", nn.CosineSimilarity, pairs(2, 3)),
+    ("PixelUnshuffle", lambda: nn.PixelUnshuffle(2), of(2, 3, 4, 6)),
+    ("ChannelShuffle", lambda: nn.ChannelShuffle(2), PLANES),
+    ("SyncBatchNorm", lambda: nn.SyncBatchNorm(6), PLANES),
+    ("GRUCell", lambda: nn.GRUCell(4, 4), pairs(2, 4)),
+    ("RNNCell", lambda: nn.RNNCell(4, 4, bias=False), pairs(2, 4)),
+    ("MultiheadAttention", lambda: nn.MultiheadAttention(8, 2), of_three(5, 2, 8)),
+    (
+        "MultiheadAttention of other sizes",
+        lambda: nn.MultiheadAttention(8, 2, kdim=6, vdim=4, bias=False, batch_first=True),
+        lambda: (torch.randn(2, 5, 8), torch.randn(2, 3, 6), torch.randn(2, 3, 4)),
+    ),
+    ("TransformerEncoderLayer", lambda: nn.TransformerEncoderLayer(8, 2, 16, 0.0), of(5, 2, 8)),
+    ("TransformerDecoderLayer", lambda: nn.TransformerDecoderLayer(8, 2, 16, 0.0), pairs(5, 2, 8)),
     ("Bilinear", lambda: nn.Bilinear(3, 4, 5), lambda: (torch.randn(2, 3), torch.randn(2, 4))),
 ]

@@ -221,8 +221,12 @@ def test_random_numbers_are_left_alone() -> None:
     t7compat.manualSeed(5)
     before = mersenne.uniform()
     t7compat.manualSeed(5)
-    from_native(tnn.Linear(3, 2))
+    network, of_pytorch = tnn.Linear(3, 2), torch.get_rng_state()
+    from_native(network)
+    from_native(tnn.FractionalMaxPool2d(2, 2), torch.ones(1, 1, 5, 5), check=False)
     assert mersenne.uniform() == before
+    assert torch.equal(torch.get_rng_state(), of_pytorch)
+    assert nn.Linear(3, 2).weight.any()  # what is made later is drawn again
 
 
 def test_chain_and_graph() -> None:

@@ -41,15 +41,81 @@ class Does(tnn.Module):
         (tnn.Unflatten(1, (2, -1)), (2, 4, 5), [(3, 8, 5), (2, 4, 10)]),
         (Does(lambda x: x.view(x.size(0), x.size(1), 2, 2).mean(2)), (2, 5, 4), [(2, 10, 4), (3, 7, 4)]),
         (Does(lambda x: x.view(2, -1)), (2, 4), [(4, 4), (6, 4)]),
+        (Does(lambda x: x.chunk(2, 1)[1]), (2, 6, 4), [(3, 8, 5)]),
+        (Does(lambda x: x.unsqueeze(1) @ x.unsqueeze(1).mT), (2, 5, 4), [(3, 7, 6)]),
+        (Does(lambda x: x.flip(2).roll(2, 1)), (2, 5, 4), [(3, 7, 6)]),
+        (Does(lambda x: x.repeat(1, 2, 3).repeat_interleave(2, 1)), (2, 5, 4), [(3, 7, 6)]),
+        (tnn.TransformerEncoderLayer(4, 2, 8), (5, 2, 4), [(7, 3, 4)]),
+        (tnn.TransformerEncoderLayer(4, 2, 8, batch_first=True, norm_first=True), (2, 5, 4), [(3, 7, 4)]),
         (Does(lambda x: x.view(1, -1)), (1, 4), [(3, 4)]),
     ],
 )  # fmt: skip
 def test_of_other_sizes(layer: tnn.Module, size: Any, others: Any) -> None:
-    module = from_native(layer.double(), torch.randn(size).double())
+    module = from_native(layer.double().eval(), torch.randn(size).double())
     for other in others:
         x = torch.randn(other).double()
         with torch.no_grad():
             close(module.forward(x), layer(x))
+
+
+def doubled_if_wide(x: Tensor) -> Tensor:
+    assert x.dim() == 3
+    return sum(x[:, :, i] * (i + 1) for i in range(x.size(2))) if x.size(2) > 3 else x
+
+
+def test_branches_and_loops_are_those_of_the_sizes() -> None:
+    network = tnn.Sequential(tnn.Linear(3, 4), Does(doubled_if_wide)).double()
+    module = from_native(network, torch.randn(2, 5, 3).double())
+    x = torch.randn(3, 7, 3).double()
+    close(module.forward(x), network(x))
+
+
+def test_outputs_that_are_none_are_left_out() -> None:
+    inner = Does(lambda x: (x * 2, None))
+    network, x = Does(lambda x: (inner(x)[0] + 1, None)), torch.randn(2, 4).double()
+    network.inner = inner
+    close(from_native(network, x).forward(x), x * 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (lambda x: x if x.size(0) > 2 else -x, "something else for a larger batch"),
+        (lambda x: torch.stack(list(x)), "something else for a larger batch"),
+        (lambda x: sum(x[:, i] for i in range(int(x.sum()))), "makes a number of a tensor"),
+        (lambda x: F.mse_loss(x, x * 2), "losses are criterions"),
+        (lambda x: F.alpha_dropout(x, 0.5, False), "no alpha_dropout; of a network in evaluation"),
+        (lambda x: F.batch_norm(x, None, None, training=True), r"batch_norm with training=self\.training"),
+        (lambda x: x.repeat(2, 1), "repeats the batch"),
+        (lambda x: x.flip(0), "turns the batch round"),
+    ],
+)
+def test_what_a_forward_may_not_do_is_named(forward: Any, message: str) -> None:
+    with pytest.raises(Unconvertible, match=message):
+        from_native(Does(forward).train(), torch.rand(2, 4))
+
+
+def test_random_poolings_are_not_checked() -> None:
+    network, x = tnn.FractionalMaxPool2d((2, 3), output_ratio=(0.5, 0.6)), torch.randn(2, 3, 9, 10)
+    with pytest.raises(Unconvertible, match=r"draws random numbers: .*check=False"):
+        from_native(network, x)
+    module = from_native(network, x, check=False)
+    assert module.forward(x).shape == network(x).shape == (2, 3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [
+        (tnn.AlphaDropout(), (2, 4)),
+        (tnn.FeatureAlphaDropout(), (2, 4, 3)),
+        (tnn.InstanceNorm2d(4, track_running_stats=True), (2, 4, 3, 5)),
+    ],
+)
+def test_what_can_be_converted_in_evaluation_only(layer: tnn.Module, size: Any) -> None:
+    x = torch.randn(size)
+    with pytest.raises(Unconvertible, match="evaluation"):
+        from_native(tnn.Sequential(layer), x)
+    close(from_native(layer.eval(), x).forward(x), layer(x))
 
 
 @pytest.mark.parametrize(
@@ -57,9 +123,7 @@ def test_of_other_sizes(layer: tnn.Module, size: Any, others: Any) -> None:
     [
         (lambda x: x.sum(1) / x.size(1), (2, 5, 4)),
         (lambda x: x[:, : x.size(1) // 2], (2, 6, 4)),
-        (lambda x: x.chunk(2, 1)[1], (2, 6, 4)),
         (lambda x: torch.tanh(x.reshape(-1, 4)).view(x.size(0), -1, 4), (2, 5, 4)),
-        (lambda x: x.unsqueeze(1) @ x.unsqueeze(1).transpose(2, 3), (2, 5, 4)),
     ],
 )
 def test_sizes_of_the_example_are_refused_or_asked_for(forward: Any, size: Any) -> None:

@@ -24,6 +24,7 @@ ROOMS = (
     "t7compat.registry",
     "t7compat.nested",
     "t7compat.table",
+    "t7compat.choices",
     "t7compat.mersenne",
     "t7compat.t7file",
     "t7compat.nn",

@@ -385,3 +385,14 @@ def test_cuda_tensors_are_filled_by_pytorch(name, parameters):
 def test_cuda_multinomial_counts_from_one():
     got = mersenne.multinomial(torch.tensor([[0.0, 1.0], [1.0, 0.0]], device="cuda"), 3, True)
     assert got.tolist() == [[2, 2, 2], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(("name", "parameters"), DISTRIBUTIONS)
+def test_idle_leaves_tensors_and_the_stream_alone(name, parameters):
+    generator = Generator(7)
+    before, tensor = generator.getRNGState(), torch.ones(5)
+    with mersenne.idle():
+        assert getattr(generator, f"{name}_")(tensor, *parameters) is tensor
+    assert tensor.eq(1).all()
+    assert torch.equal(generator.getRNGState(), before)
+    assert not getattr(generator, f"{name}_")(tensor, *parameters).eq(1).all()

@@ -9,24 +9,38 @@ from typing import Any
 
 import torch
 
-from converters.back import arithmetic, layers, losses, normalizations, planes, recurrent, traced
-from converters.back.checks import check_gradients, check_outputs, check_sizes
+from converters.back import (
+    arithmetic,
+    attention,
+    functions,
+    layers,
+    losses,
+    normalizations,
+    planes,
+    recurrent,
+    shapes,
+    traced,
+)
+from converters.back.checks import check_gradients, check_outputs, check_sizes, floats
 from converters.back.example import example_of
-from converters.back.setting import Example, Memory, Setting, counterpart, same_random_numbers
+from converters.back.setting import Example, Memory, Setting, counterpart, evaluating, same_random_numbers
 from converters.text import Unconvertible
-from t7compat.table import leaves
+from t7compat import mersenne
 from t7compat.tensortypes import default_type, setdefaulttensortype
 
 __all__ = [
     "Setting",
     "arithmetic",
+    "attention",
     "counterpart",
     "from_native",
+    "functions",
     "layers",
     "losses",
     "normalizations",
     "planes",
     "recurrent",
+    "shapes",
     "traced",
 ]
 
@@ -50,37 +64,45 @@ def from_native(
         raise Unconvertible(f"expected a torch.nn.Module, got {type(network).__name__}")
     modes = {id(layer): layer.training for layer in network.modules()}
     modes[0] = network.training
-    with _evaluating(network), torch.no_grad(), same_random_numbers():
+    with evaluating(network), torch.no_grad(), same_random_numbers():
         is_loss = isinstance(network, torch.nn.modules.loss._Loss)
         example = None if is_loss else example_of(network, input)
         with _default_type(network, example):
             memory = Memory(modes)
-            module = Setting("", example, memory).convert(network)
+            module = _made(network, example, memory)
             if check and example is not None:
                 check_outputs(module, network, example)
                 check_gradients(module, network, example, memory)
                 if not fixed_sizes:
-                    check_sizes(module, network, example)
+                    module = _of_any_size(module, network, example, memory)
     return module
 
 
-@contextmanager
-def _evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode for a while."""
-    modes = [(layer, layer.training) for layer in network.modules()]
-    network.eval()
+def _made(network: torch.nn.Module, example: Example | None, memory: Memory) -> Any:
+    with mersenne.idle():
+        return Setting("", example, memory).convert(network)
+
+
+def _of_any_size(module: Any, network: torch.nn.Module, example: Example, memory: Memory) -> Any:
+    """The module if it is right at other sizes, too, else one that divides axes of any length."""
     try:
-        yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
+        check_sizes(module, network, example)
+    except Unconvertible:
+        if not memory.has_parts:
+            raise
+        general = Memory(memory.modes, of_any_length=True)
+        module = _made(network, example, general)
+        check_outputs(module, network, example)
+        check_gradients(module, network, example, general)
+        check_sizes(module, network, example)
+    return module
 
 
 @contextmanager
 def _default_type(network: torch.nn.Module, example: Example | None) -> Iterator[None]:
     """Make modules of the type of a network's tensors; if it has none, of that of its input."""
-    tensors = list(network.state_dict().values()) or leaves(example.once if example else ())
-    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    tensors = floats(list(network.state_dict().values())) or floats(example.once if example else ())
+    dtypes = {tensor.dtype for tensor in tensors}
     widest = functools.reduce(torch.promote_types, dtypes or {torch.get_default_dtype()})
     before = default_type().tensor
     setdefaulttensortype(_TYPES.get(widest, "torch.FloatTensor"))

@@ -119,7 +119,7 @@ def _multiply(forward: Forward, one: Any, other: Any) -> Value:
     return _in_either_order(forward, one, other, _PRODUCT)
 
 
-@operation("truediv", "itruediv", "div", "divide")
+@operation("truediv", "itruediv", "div", "divide", "true_divide")
 def _divide(forward: Forward, one: Any, other: Any) -> Value:
     c, d = number(other), number(one)
     if c is not None:
@@ -133,6 +133,15 @@ def _divide(forward: Forward, one: Any, other: Any) -> Value:
 def _greatest(forward: Forward, one: Any, other: Any) -> Value:
     module = nn.CMaxTable() if "max" in forward.operation else nn.CMinTable()
     return forward.apply(module, *pair(forward, one, other))
+
+
+@operation("masked")
+def _with_mask(forward: Forward, scores: Value, mask: Any, hides: bool) -> Value:
+    if not isinstance(mask, Constant):
+        raise Unconvertible("a mask that depends on the input cannot be converted")
+    if mask.once.dtype != torch.bool:
+        return _add(forward, scores, mask)
+    return _masked(forward, scores, mask if hides else Constant(~mask.once, ~mask.twice), -torch.inf)
 
 
 @operation("masked_fill")
@@ -155,24 +164,53 @@ def _masked(forward: Forward, input: Value, mask: Any, value: float) -> Value:
 @operation("matmul", "bmm", "mm")
 def _matrices(forward: Forward, one: Any, other: Any) -> Value:
     if isinstance(other, Constant) and other.once.dim() == 2 and isinstance(one, Value):
-        inputs, outputs = other.once.shape
-        layer = torch.nn.Linear(inputs, outputs, bias=False)
-        layer.weight = torch.nn.Parameter(other.once.t(), requires_grad=False)
-        return forward.layer(layer, one)
+        return _times_constant(forward, one, other)
+    if isinstance(one, Constant) and one.once.dim() == 2 and isinstance(other, Value):
+        turned = _turned(forward, other, other.once, other.twice)
+        transposed = Constant(one.once.t(), one.twice.t())
+        product = _times_constant(forward, turned, transposed)
+        return _turned(forward, product, forward.once.mT, forward.twice.mT)
     if not isinstance(one, Value) or not isinstance(other, Value):
-        raise Unconvertible(f"{forward.name}: only a constant matrix on the right can be converted")
+        raise Unconvertible(f"{forward.name}: a constant must be a matrix")
     rank = one.once.dim()
     if rank != other.once.dim() or one.once.shape[:-2] != other.once.shape[:-2]:
         raise Unconvertible(f"{forward.name}: only matrices of one batch can be multiplied")
     if rank == 2:
         raise Unconvertible(f"{forward.name}: a product over the batch cannot be converted")
+    return forward.apply(products(rank), one, other)
+
+
+def _times_constant(forward: Forward, value: Value, matrix: Constant) -> Value:
+    """A Linear if the matrix is trained, or if it cannot be an nn.Constant for each sample."""
+    if (
+        value.once.dim() == 3
+        and not isinstance(matrix.once, torch.nn.Parameter)
+        and not forward.is_trained(matrix.once)
+    ):
+        each = Constant(matrix.once[None], matrix.twice[None])
+        return forward.apply(nn.MM(), value, indexing.constant(forward, each, value))
+    inputs, outputs = matrix.once.shape
+    layer = torch.nn.Linear(inputs, outputs, bias=False, device="meta")
+    layer.weight = torch.nn.Parameter(matrix.once.t(), requires_grad=False)
+    return forward.layer(layer, value)
+
+
+def _turned(forward: Forward, value: Value, once: Tensor, twice: Tensor) -> Value:
+    """A value, which is or will be these tensors, with its last two dimensions swapped."""
+    rank = once.dim()
+    made = forward.apply(nn.Transpose((rank - 1, rank)), value)
+    made.once, made.twice = once.mT, twice.mT
+    return made
+
+
+def products(rank: int) -> Any:
+    """The products of matrices in two tensors of this many dimensions, of any size.
+
+    nn.MM takes three dimensions: of more, it is done for each element of the second one.
+    """
     if rank == 3:
-        return forward.apply(nn.MM(), one, other)
-    flat = [
-        forward.apply(
-            chain(nn.Contiguous(), nn.View(-1, *forward.setting.at(forward.example(value)).size[-2:])), value
-        )
-        for value in (one, other)
-    ]
-    size = forward.once.shape
-    return forward.apply(chain(nn.MM(), nn.View(-1, *size[1:])), *flat)
+        return nn.MM()
+    elements = nn.ParallelTable().add(nn.SplitTable(2)).add(nn.SplitTable(2))
+    # nn.Unsqueeze takes a contiguous gradient only, which those of nn.JoinTable are not
+    each = chain(products(rank - 1), nn.Unsqueeze(2), nn.Contiguous())
+    return chain(elements, nn.ZipTable(), nn.MapTable(each), nn.JoinTable(2))

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from converters.back.setting import Example, Memory, Taken, cloned, last_recurrent
+from converters.back.setting import Example, Memory, Taken, cloned, last_recurrent, part_of
 from converters.compare import difference
 from converters.text import Unconvertible
 from t7compat.errors import InputError
+from t7compat.nested import copy_graph
 from t7compat.nn.module import Module
 from t7compat.nn.normalization import BatchNormalization
 from t7compat.nn.rectifiers import RReLU
@@ -35,6 +36,10 @@ def check_outputs(module: Any, network: torch.nn.Module, example: Example) -> No
         found = compared(module, network, example.once)
     except InputError as error:
         raise Unconvertible(f"the module fails for what the network takes: {error}") from None
+    if found and not all(map(torch.equal, *(leaves(run(network, example.once)) for _ in range(2)))):
+        raise Unconvertible(
+            "the network draws random numbers: from_native(..., check=False) makes the module"
+        )
     if found:
         raise Unconvertible(f"the module gives something else than the network: {found}")
 
@@ -42,7 +47,7 @@ def check_outputs(module: Any, network: torch.nn.Module, example: Example) -> No
 def compared(module: Any, network: torch.nn.Module, inputs: Inputs) -> str:
     """How a copy of the module differs from the network in evaluation mode; empty if it does not."""
     want = leaves(run(network, inputs))
-    copy = module.clone()
+    copy = twin(module, *(module.parameters() or ()))
     copy.evaluate()
     got = leaves(copy.forward(as_torch7(inputs)))
     if is_coarse(module):
@@ -53,10 +58,20 @@ def compared(module: Any, network: torch.nn.Module, inputs: Inputs) -> str:
     return "" if found.within else str(found)
 
 
+def twin(module: Any, *shared: Any) -> Any:
+    """A copy of a module, which may go forward instead of it; it has these tensors in common with it."""
+    return copy_graph(module, {id(tensor): tensor for tensor in leaves(shared)})
+
+
 def run(network: torch.nn.Module, inputs: Inputs) -> Any:
     """What a network gives, for a copy of its inputs: layers may work in place."""
     output = network(*cloned(inputs))
-    return output[0] if last_recurrent(network) else output  # without the last state
+    if last_recurrent(network):
+        return output[0]  # without the last state
+    if not isinstance(output, tuple | list):
+        return output
+    given = tuple(x for x in output if x is not None)
+    return given[0] if len(given) == 1 else given
 
 
 def is_coarse(module: Any) -> bool:
@@ -96,7 +111,7 @@ def check_gradients(module: Any, network: torch.nn.Module, example: Example, mem
         seeds = map_leaves(lambda x: random_like(x, generator), Table.from_python((output,)))
         pairs = [(x, seed) for x, seed in zip(outputs, leaves(seeds), strict=True) if x.requires_grad]
         found = gradients_of(pairs, [*leaf, *trained.values()])
-        if all(bool(x.isfinite().all()) for x in (*outputs, *filter(lambda x: x is not None, found))):
+        if all(bool(x.sum().isfinite()) for x in (*outputs, *found) if x is not None):
             break
     else:
         return
@@ -170,21 +185,6 @@ def like_memory(tensor: Tensor, values: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=values.dtype).copy_(values)
 
 
-def part_of(whole: Tensor, source: Tensor, values: Tensor) -> Tensor | None:
-    """Of values that are laid out as a tensor is, those in the place of a source; None if it is elsewhere."""
-    if source.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
-        return None
-    start, length = source.storage_offset() - whole.storage_offset(), extent(source)
-    if start < 0 or start + length > extent(whole):
-        return None
-    return values.as_strided(source.shape, source.stride(), values.storage_offset() + start)
-
-
-def extent(tensor: Tensor) -> int:
-    """How many elements of memory there are from the first one of a tensor to its last."""
-    return 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-
-
 def compare(
     module: Any, inputs: Inputs, seeds: Any, of_inputs: list[Tensor | None],
     by_name: Mapping[str, Tensor | None], trained: Mapping[str, Tensor], taken: list[Taken],
@@ -211,19 +211,26 @@ def compare(
             part = part_of(parameter, one.source, values)
             if part is not None and one.slope.data_ptr() in slopes:
                 pairs.append((f"the parameter {name}", one.read(slopes[one.slope.data_ptr()]), part))
-    total = sum(float(want.double().norm()) for _, _, want in pairs if want is not None)
-    for name, x, want in pairs:
-        want = torch.zeros_like(x) if want is None else want.reshape(x.shape).to(x.device)
-        allowed = _OF_GRADIENTS[want.dtype] * max(float(want.double().norm()), 1e-3 * total)
-        if float((x.double() - want.double()).norm()) > allowed:
+    norms = [0.0 if want is None else norm(want) for _, _, want in pairs]
+    for (name, x, want), size in zip(pairs, norms, strict=True):
+        distance = norm(x if want is None else x - want.reshape(x.shape).to(x.device))
+        allowed = _OF_GRADIENTS[x.dtype if want is None else want.dtype] * max(size, 1e-3 * sum(norms))
+        if distance > allowed:
             raise Unconvertible(
                 f"the gradient of {name} is another one: it is used in two ways, or PyTorch's is cut off"
             )
 
 
+def norm(tensor: Tensor) -> float:
+    """The norm of a tensor, in single precision at least."""
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return float(torch.linalg.vector_norm(tensor, dtype=dtype))
+
+
 def training(module: Any) -> Any:
     """A copy of a module that can go backward, but draws no random numbers and has no statistics."""
-    copy = module.clone().replace(without_dropping)
+    weights, _ = module.parameters() or ((), ())
+    copy = twin(module, weights).replace(without_dropping)
     copy.training()
     for part in copy.listModules():
         if isinstance(part, BatchNormalization | Dropout | RReLU):

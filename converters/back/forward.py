@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from converters.back.setting import Example, Setting
+from converters.back.setting import Example, Setting, part_of
 from converters.text import Unconvertible
 from t7compat.nn.containers import Container
+from t7compat.nn.formats import OneHot
 
 Tensor = torch.Tensor
 Operation = Callable[..., Any]
@@ -37,8 +38,10 @@ class Value:
 
     @property
     def is_index(self) -> bool:
-        """Whether it holds whole numbers, which stand for indices."""
-        return isinstance(self.once, Tensor) and not self.once.is_floating_point()
+        """Whether it holds whole numbers, which stand for indices, unless they are those of nn.OneHot."""
+        if not isinstance(self.once, Tensor) or self.once.is_floating_point() or type(self.module) is OneHot:
+            return False
+        return not self.sources or any(source.is_index for source in self.sources)
 
 
 class Parts(tuple[Any, ...]):
@@ -62,7 +65,7 @@ class OfBatch(NamedTuple):
 # Modules that do not look at the numbers, so that indices may count from 1 as well as from 0
 _REARRANGE = (
     "View", "Reshape", "Narrow", "Select", "Transpose", "Unsqueeze", "Squeeze", "Contiguous", "Identity",
-    "JoinTable", "SelectTable", "LookupTable", "Replicate", "SplitTable",
+    "JoinTable", "SelectTable", "LookupTable", "OneHot", "Replicate", "SplitTable", "Constant",
 )  # fmt: skip
 
 
@@ -75,6 +78,7 @@ class Forward:
         self.once: Any = None  # what it gives in the two runs
         self.twice: Any = None
         self.mode = setting.memory.modes.get(id(root), True)
+        self.values: list[Value] = []  # that there are already
 
     def apply(self, module: Any, *sources: Value) -> Value:
         """What a module gives for values (a table of them, if there are several)."""
@@ -86,6 +90,11 @@ class Forward:
             )
         self.setting.mark(module, self.mode)
         return Value(module, sources, self.name, None, None)
+
+    def is_trained(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter that is to be trained, or a part of one."""
+        parameters = (p for p in self.root.parameters() if p.requires_grad)
+        return any(part_of(p, tensor, p.detach()) is not None for p in parameters)
 
     def example(self, *sources: Any) -> Example:
         """An example of which these values are the arguments."""

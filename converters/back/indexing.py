@@ -61,7 +61,7 @@ def rearranged(forward: Forward, input: Value, first: int, merged: Size, parts: 
     """A view that makes one dimension of several, or several of one; None if it does something else."""
     setting = forward.setting.at(forward.example(input))
     if len(parts) == 1:
-        return forward.apply(flattened(first, first + len(merged) - 1, setting), input)
+        return forward.apply(flattened(first, first + len(merged) - 1, setting.rank), input)
     if len(merged) == 1:
         return forward.apply(divided(first, tuple(parts), setting.rank), input)
     return None
@@ -69,13 +69,13 @@ def rearranged(forward: Forward, input: Value, first: int, merged: Size, parts: 
 
 def item(forward: Forward, value: Value, index: Any) -> Any:
     """The module for tensor[index], with numbers, slices, None and ... in the index."""
-    parts = list(index) if isinstance(index, tuple) else [index]
+    parts = [places_of(part) for part in (index if isinstance(index, tuple) else (index,))]
     setting = forward.setting.at(forward.example(value))
     rank = setting.rank
     if any(part is Ellipsis for part in parts):
         i = next(i for i, part in enumerate(parts) if part is Ellipsis)
-        taken = sum(part is not None and part is not Ellipsis for part in parts)
-        parts[i : i + 1] = [slice(None)] * (rank - taken)
+        count = sum(part is not None and part is not Ellipsis for part in parts)
+        parts[i : i + 1] = [slice(None)] * (rank - count)
     steps, dim = list[Any](), 1
     for part in parts:
         if part is None:
@@ -85,10 +85,20 @@ def item(forward: Forward, value: Value, index: Any) -> Any:
             continue
         elif isinstance(part, slice):
             steps += narrowed(part, dim, setting, value.is_index)
+        elif isinstance(part, list) and sum(isinstance(other, list) for other in parts) == 1:
+            steps.append(taken(dim, part))
         else:
-            raise Unconvertible(f"{forward.name}: only numbers and slices can be an index")
+            raise Unconvertible(
+                f"{forward.name}: only numbers, slices and one list of numbers can be an index"
+            )
         dim += 1
     return chain(*(steps or [nn.Identity()]))
+
+
+def places_of(part: Any) -> Any:
+    """A part of an index; a constant tensor of places as a list of them."""
+    is_list = isinstance(part, Constant) and part.once.dim() == 1 and part.once.dtype == torch.int64
+    return part.once.tolist() if is_list else part
 
 
 def narrowed(part: slice, dim: int, setting: Setting, is_index: bool) -> list[Any]:
@@ -106,16 +116,15 @@ def narrowed(part: slice, dim: int, setting: Setting, is_index: bool) -> list[An
         raise Unconvertible("a slice from the end to a place from the start cannot be converted")
     if is_index:  # of which nn.Select takes none
         return [nn.Narrow(dim, setting.size[dim - 1] + start + 1, (stop or 0) - start)]
-    return [from_end(dim, start, stop or 0)]
+    # nn.Narrow cannot count both ends from the last one
+    return [taken(dim, list(range(start, stop or 0)))]
 
 
-def from_end(dim: int, start: int, stop: int) -> Any:
-    """The elements from start to stop along a dimension, both counted back from its end.
-
-    nn.Narrow cannot say that, nn.Select can, of one.
-    """
+def taken(dim: int, places: list[int]) -> Any:
+    """The elements along a dimension, counted from 1, at places counted from 0 or back from the end."""
     return joined(
-        nn.JoinTable(dim), *(chain(nn.Select(dim, i), nn.Unsqueeze(dim)) for i in range(start, stop))
+        nn.JoinTable(dim),
+        *(chain(nn.Select(dim, i + 1 if i >= 0 else i), nn.Unsqueeze(dim)) for i in places),
     )
 
 
@@ -168,10 +177,32 @@ def constant(forward: Forward, value: Constant, like: Value) -> Value:
             raise Unconvertible(f"{forward.name}: a tensor that is not the same for all samples")
     elif once.shape[0] != 1 or forward.example(like).once[0].shape[0] == 1:
         raise Unconvertible(f"{forward.name}: a constant must have a first dimension of size 1")
+    first = once[:1]
     module = nn.Constant(torch.zeros(1), like.once.dim() - 1)
-    module.value = torch.empty(once.shape[1:], dtype=module.output.dtype).copy_(once[0])
+    module.value = torch.empty(once.shape[1:], dtype=module.output.dtype).copy_(first[0])
+    if forward.is_trained(first):
+        module.value.zero_()
+        module = chain(module, forward.setting.fill(nn.CAdd(*first.shape), bias=first))
     made = forward.apply(module, like)
-    size = torch.Size((like.once.shape[0], *once.shape[1:]))
-    made.once = once[:1].expand(size)
-    made.twice = twice[:1].expand(like.twice.shape[0], *once.shape[1:])
+    made.once, made.twice = (
+        run[:1].expand(batch.shape[0], *first.shape[1:])
+        for run, batch in ((once, like.once), (twice, like.twice))
+    )
+    return made
+
+
+def input_of_layer(forward: Forward, value: Any) -> Any:
+    """A constant that a layer with parameters gets, as a value: the same for each sample."""
+    if not isinstance(value, Constant):
+        return value
+    once, twice = value
+    if once.shape == twice.shape and once.shape[0] != 1:
+        once, twice = once[None], twice[None]
+    batch = forward.values[0]
+    like = [v for v in forward.values if not v.is_index and v.once.shape[0] == batch.once.shape[0]]
+    if not once.is_floating_point():
+        once, twice = once + 1, twice + 1
+    made = constant(forward, Constant(once, twice), (like or [batch])[-1])
+    if not once.is_floating_point():
+        made.once, made.twice = made.once - 1, made.twice - 1
     return made

@@ -46,13 +46,6 @@ def gelu(layer: Any) -> Any:
     )
 
 
-def plane_dropout(kind: str, layer: Any) -> Any:
-    """Torch7's scales in evaluation: with a factor of 1 / (1 - p) it scales in training instead."""
-    if layer.p == 1:
-        raise Unconvertible("with p = 1 nothing is left")
-    return chain(getattr(nn, kind)(layer.p), nn.MulConstant(1 / (1 - layer.p)))
-
-
 # Layers that need nothing but their own fields
 ELEMENTWISE: Mapping[type, Callable[[Any], Any]] = {
     tnn.Identity: lambda layer: nn.Identity(),
@@ -82,8 +75,6 @@ ELEMENTWISE: Mapping[type, Callable[[Any], Any]] = {
     tnn.Tanhshrink: lambda layer: nn.TanhShrink(),
     # ---- dropout
     tnn.Dropout: lambda layer: nn.Dropout(layer.p),
-    tnn.Dropout2d: functools.partial(plane_dropout, "SpatialDropout"),
-    tnn.Dropout3d: functools.partial(plane_dropout, "VolumetricDropout"),
     # ---- planes
     tnn.PixelShuffle: lambda layer: nn.PixelShuffle(layer.upscale_factor),
 }
@@ -105,14 +96,17 @@ def position(dim: int, setting: Setting) -> int:
     return dim + 1 if dim >= 0 else setting.rank + dim + 1
 
 
-def along(dim: int | None, setting: Setting, module: Any) -> Any:
-    """A function of the columns of a matrix (SoftMax and the like) along a dimension of any input."""
+def along(dim: int | None, setting: Setting, module: Any, planes: bool = True) -> Any:
+    """A function of the rows of a matrix (SoftMax and the like) along a dimension of any input.
+
+    `planes` says that the module itself works along the second dimension of planes.
+    """
     if dim is None:  # as Torch7 has it
         return module
     if setting.known_rank is None and dim == -1:
         return nn.Bottle(module)
     rank, place = setting.rank, position(dim, setting)
-    if (rank, place) in ((1, 1), (2, 2), (4, 2)):
+    if (rank, place) in ((1, 1), (2, 2)) or (planes and (rank, place) == (4, 2)):
         return module
     if rank == 1 or place == rank:
         return nn.Bottle(module)
@@ -156,12 +150,11 @@ def _prelu(layer: tnn.PReLU, setting: Setting) -> Any:
 
 @counterpart.register
 def _flatten(layer: tnn.Flatten, setting: Setting) -> Any:
-    return flattened(layer.start_dim, layer.end_dim, setting)
+    return flattened(layer.start_dim, layer.end_dim, setting.rank)
 
 
-def flattened(start: int, end: int, setting: Setting) -> Any:
+def flattened(start: int, end: int, rank: int) -> Any:
     """The dimensions from `start` to `end`, counted from 0, as one."""
-    rank = setting.rank
     start, end = start % rank, end % rank
     if start == end:
         return nn.Identity()
@@ -223,8 +216,8 @@ def _bilinear(layer: tnn.Bilinear, setting: Setting) -> Any:
     return setting.fill(module, weight=layer.weight, bias=layer.bias)
 
 
-@counterpart.register
-def _embedding(layer: tnn.Embedding, setting: Setting) -> Any:
+@counterpart.register(tnn.Embedding)
+def _embedding(layer: Any, setting: Setting) -> Any:
     """Indices count from 1 in Lua: row i of PyTorch is row i + 1 there."""
     padding = 0 if layer.padding_idx is None else layer.padding_idx + 1
     module = nn.LookupTable(
@@ -236,6 +229,36 @@ def _embedding(layer: tnn.Embedding, setting: Setting) -> Any:
 
 
 @counterpart.register
+def _bags(layer: tnn.EmbeddingBag, setting: Setting) -> Any:
+    """Bags of one size: (batch, n) -> (batch, embedding_dim)"""
+    is_alone = setting.example is None or len(setting.example.once) == 1
+    if not is_alone or setting.known_rank == 1 or layer.padding_idx is not None:
+        raise Unconvertible("it is converted for bags of one size, in a matrix, and without padding_idx")
+    pool = {"sum": nn.Sum, "mean": nn.Mean, "max": nn.Max}[layer.mode]
+    return chain(_embedding(layer, setting), pool(2))
+
+
+# ---- of two inputs
+
+
+@counterpart.register
+def _distance(layer: tnn.PairwiseDistance, setting: Setting) -> Any:
+    """|a + eps - b|"""
+    if setting.known_rank not in (None, 2):
+        raise Unconvertible("that of Torch7 is of the rows of two matrices")
+    shift = nn.ParallelTable().add(nn.AddConstant(layer.eps)).add(nn.Identity())
+    keep = [nn.Unsqueeze(2)] if layer.keepdim else []
+    return chain(shift, nn.PairwiseDistance(layer.norm), *keep)
+
+
+@counterpart.register
+def _cosine(layer: tnn.CosineSimilarity, setting: Setting) -> Any:
+    if (setting.known_rank or 2, layer.dim) not in ((2, 1), (2, -1)):
+        raise Unconvertible("that of Torch7 is of the rows of two matrices")
+    return nn.CosineDistance()
+
+
+@counterpart.register
 def _sequential(layer: tnn.Sequential, setting: Setting) -> Any:
     network, example = nn.Sequential(), setting.example
     for name, child in layer._modules.items():
@@ -243,3 +266,8 @@ def _sequential(layer: tnn.Sequential, setting: Setting) -> Any:
         network.add(setting.convert(child, name, example))
         example = example and example.through(child)
     return network if len(layer) else nn.Identity()
+
+
+@counterpart.register(tnn.DataParallel)
+def _on_several_gpus(layer: Any, setting: Setting) -> Any:
+    return setting.convert(layer.module, "module", setting.example)

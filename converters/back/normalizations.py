@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from converters.back import spreading
-from converters.back.setting import Setting, axes_of, chain, counterpart, joined
+from converters.back.setting import Setting, chain, counterpart, joined, over_axes
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -20,11 +20,13 @@ tnn = torch.nn
 # ---- over the batch
 
 
-@counterpart.register(tnn.BatchNorm1d)
-@counterpart.register(tnn.BatchNorm2d)
-@counterpart.register(tnn.BatchNorm3d)
-def _batch(layer: Any, setting: Setting) -> Any:
-    axes = axes_of(layer)
+@counterpart.register
+def _over_several_gpus(layer: tnn.SyncBatchNorm, setting: Setting) -> Any:
+    return _batch(layer, max(setting.rank - 2, 1), setting)
+
+
+@over_axes("BatchNorm")
+def _batch(layer: Any, axes: int, setting: Setting) -> Any:
     if axes > 1:
         return over_batch(
             layer, nn.SpatialBatchNormalization if axes == 2 else nn.VolumetricBatchNormalization, setting
@@ -41,6 +43,8 @@ def over_batch(layer: Any, cls: Any, setting: Setting) -> Any:
     if layer.momentum is None:
         raise Unconvertible("that of Torch7 has no cumulative average: it needs a momentum")
     module = cls(layer.num_features, layer.eps, layer.momentum, layer.affine)
+    if layer.affine and layer.weight is None:
+        module.weight.fill_(1)
     running = {"running_mean": layer.running_mean, "running_var": layer.running_var}
     return setting.fill(module, weight=layer.weight, bias=layer.bias, **running)
 
@@ -113,13 +117,12 @@ def _root_of_squares(layer: Any, setting: Setting) -> Any:
     return over_last(layer, setting, lambda shape: by_root_of_squares(shape, eps))
 
 
-@counterpart.register(tnn.InstanceNorm1d)
-@counterpart.register(tnn.InstanceNorm2d)
-@counterpart.register(tnn.InstanceNorm3d)
-def _instance(layer: Any, setting: Setting) -> Any:
-    axes = axes_of(layer)
+@over_axes("InstanceNorm")
+def _instance(layer: Any, axes: int, setting: Setting) -> Any:
     if layer.track_running_stats:
-        raise Unconvertible("with track_running_stats it cannot be converted")
+        if setting.memory.modes.get(id(layer), True):
+            raise Unconvertible("with track_running_stats it can be converted in evaluation mode only")
+        return _batch(layer, axes, setting)
     size = 1, layer.num_features, *(1,) * axes
     parameters = affine(layer.weight, layer.bias, size, setting)
     return chain(*normalized(functools.partial(of_planes, axes + 2), layer.eps), *parameters)

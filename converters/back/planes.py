@@ -5,12 +5,13 @@ Torch7 has most of them for planes and volumes only: over one axis, a row is a p
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import torch
 
-from converters.back.setting import Setting, axes_of, chain, counterpart, name_of
+from converters.back.setting import Setting, chain, counterpart, name_of, over_axes
 from converters.text import Unconvertible
 from t7compat import nn
 from t7compat.tensortypes import new_tensor
@@ -63,11 +64,8 @@ def without_bias(module: Any, bias: Any) -> Any:
     return module if bias is not None else module.noBias()
 
 
-@counterpart.register(tnn.Conv1d)
-@counterpart.register(tnn.Conv2d)
-@counterpart.register(tnn.Conv3d)
-def _convolution(layer: Any, setting: Setting) -> Any:
-    axes = len(layer.kernel_size)
+@over_axes("Conv")
+def _convolution(layer: Any, axes: int, setting: Setting) -> Any:
     before, padding = padded(layer, setting)
     window = (
         *sizes(layer.kernel_size, axes, 1), *sizes(layer.stride, axes, 1), *sizes(padding, axes, 0)
@@ -116,11 +114,8 @@ def padded(layer: Any, setting: Setting) -> tuple[list[Any], Sizes]:
     return [padding(setting, [n for pair in reversed(sides) for n in pair], mode)], (0,) * len(sides)
 
 
-@counterpart.register(tnn.ConvTranspose1d)
-@counterpart.register(tnn.ConvTranspose2d)
-@counterpart.register(tnn.ConvTranspose3d)
-def _full_convolution(layer: Any, setting: Setting) -> Any:
-    axes = len(layer.kernel_size)
+@over_axes("ConvTranspose")
+def _full_convolution(layer: Any, axes: int, setting: Setting) -> Any:
     if set(layer.dilation) != {1}:
         raise Unconvertible("Torch7 has no transposed convolution with dilation")
     window = (
@@ -138,11 +133,8 @@ def _full_convolution(layer: Any, setting: Setting) -> Any:
 # ---- poolings
 
 
-@counterpart.register(tnn.MaxPool1d)
-@counterpart.register(tnn.MaxPool2d)
-@counterpart.register(tnn.MaxPool3d)
-def _max_pooling(layer: Any, setting: Setting) -> Any:
-    axes = axes_of(layer)
+@over_axes("MaxPool")
+def _max_pooling(layer: Any, axes: int, setting: Setting) -> Any:
     if layer.return_indices:
         raise Unconvertible("modules of Torch7 do not give the indices")
     dilation = sizes(layer.dilation, axes, 1)
@@ -159,11 +151,8 @@ def windows(layer: Any, axes: int) -> Sizes:
     return *sizes(layer.kernel_size, axes, 1), *sizes(stride, axes, 1)
 
 
-@counterpart.register(tnn.AvgPool1d)
-@counterpart.register(tnn.AvgPool2d)
-@counterpart.register(tnn.AvgPool3d)
-def _average_pooling(layer: Any, setting: Setting) -> Any:
-    axes = axes_of(layer)
+@over_axes("AvgPool")
+def _average_pooling(layer: Any, axes: int, setting: Setting) -> Any:
     padding = sizes(layer.padding, axes, 0)
     divisor = getattr(layer, "divisor_override", None)
     if axes == 3:
@@ -182,24 +171,20 @@ def _average_pooling(layer: Any, setting: Setting) -> Any:
     return over_rows(axes, module, nn.MulConstant(area / divisor))
 
 
-@counterpart.register(tnn.LPPool1d)
-@counterpart.register(tnn.LPPool2d)
-def _power_pooling(layer: Any, setting: Setting) -> Any:
-    axes, p = axes_of(layer), float(layer.norm_type)
-    average = nn.SpatialAveragePooling(*windows(layer, axes))
+@over_axes("LPPool")
+def _power_pooling(layer: Any, axes: int, setting: Setting) -> Any:
+    p = float(layer.norm_type)
+    if axes == 3 and layer.ceil_mode:
+        raise Unconvertible("averages of Torch7 over three axes have no ceil_mode")
+    average = kind(axes, "AveragePooling")(*windows(layer, axes))
     area = math.prod(sizes(layer.kernel_size, axes, 1))
     average = average.ceil() if layer.ceil_mode else average
     return over_rows(axes, nn.Power(p), average, nn.MulConstant(area), nn.Power(1 / p))
 
 
-@counterpart.register(tnn.AdaptiveAvgPool1d)
-@counterpart.register(tnn.AdaptiveAvgPool2d)
-@counterpart.register(tnn.AdaptiveAvgPool3d)
-@counterpart.register(tnn.AdaptiveMaxPool1d)
-@counterpart.register(tnn.AdaptiveMaxPool2d)
-@counterpart.register(tnn.AdaptiveMaxPool3d)
-def _adaptive_pooling(layer: Any, setting: Setting) -> Any:
-    axes, is_max = axes_of(layer), "Max" in name_of(layer)
+@over_axes("AdaptiveAvgPool", "AdaptiveMaxPool")
+def _adaptive_pooling(layer: Any, axes: int, setting: Setting) -> Any:
+    is_max = "Max" in name_of(layer)
     if is_max and layer.return_indices:
         raise Unconvertible("modules of Torch7 do not give the indices")
     wanted = (layer.output_size,) * axes if isinstance(layer.output_size, int) else tuple(layer.output_size)
@@ -214,25 +199,42 @@ def _adaptive_pooling(layer: Any, setting: Setting) -> Any:
     return chain(*(nn.Sum(dim, None, True, False) for dim in (5, 4, 3)))
 
 
+@over_axes("FractionalMaxPool")
+def _random_pooling(layer: Any, axes: int, setting: Setting) -> Any:
+    if layer.return_indices:
+        raise Unconvertible("modules of Torch7 do not give the indices")
+    given = layer.output_ratio if layer.output_size is None else layer.output_size
+    wanted, window = ((n,) * axes if isinstance(n, int | float) else n for n in (given, layer.kernel_size))
+    # over three axes those of Torch7 count the time as the last one
+    return kind(axes, "FractionalMaxPooling")(*reversed(window), *reversed(wanted))
+
+
+# ---- dropout
+
+
+@over_axes("Dropout")
+def _plane_dropout(layer: Any, axes: int, setting: Setting) -> Any:
+    """Torch7's scales in evaluation: with a factor of 1 / (1 - p) it scales in training instead."""
+    if layer.p == 1:
+        raise Unconvertible("with p = 1 nothing is left")
+    return over_rows(axes, kind(axes, "Dropout")(layer.p), nn.MulConstant(1 / (1 - layer.p)))
+
+
 # ---- paddings
 
 
-_PADDINGS: dict[type, str] = {
-    tnn.ZeroPad1d: "constant", tnn.ZeroPad2d: "constant", tnn.ZeroPad3d: "constant",
-    tnn.ConstantPad1d: "constant", tnn.ConstantPad2d: "constant", tnn.ConstantPad3d: "constant",
-    tnn.ReflectionPad1d: "reflect", tnn.ReflectionPad2d: "reflect", tnn.ReflectionPad3d: "reflect",
-    tnn.ReplicationPad1d: "replicate", tnn.ReplicationPad2d: "replicate", tnn.ReplicationPad3d: "replicate",
-    tnn.CircularPad1d: "circular", tnn.CircularPad2d: "circular", tnn.CircularPad3d: "circular",
+_PADDINGS = {
+    "ZeroPad": "constant", "ConstantPad": "constant", "ReflectionPad": "reflect",
+    "ReplicationPad": "replicate", "CircularPad": "circular",
 }  # fmt: skip
 
 
-def _padding(layer: Any, setting: Setting) -> Any:
-    mode = next(mode for cls, mode in _PADDINGS.items() if isinstance(layer, cls))
+def _padding(mode: str, layer: Any, axes: int, setting: Setting) -> Any:
     return padding(setting, list(layer.padding), mode, getattr(layer, "value", 0))
 
 
-for _kind in _PADDINGS:
-    counterpart.register(_kind)(_padding)
+for _name, _mode in _PADDINGS.items():
+    over_axes(_name)(functools.partial(_padding, _mode))
 
 
 def padding(setting: Setting, sides: list[int], mode: str, value: float = 0) -> Any:

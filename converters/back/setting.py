@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -46,6 +47,21 @@ def cloned(value: Any) -> Any:
         made = map(cloned, value)
         return list(made) if isinstance(value, list) else tuple(made)
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def part_of(whole: Tensor, source: Tensor, values: Tensor) -> Tensor | None:
+    """Of values that are laid out as a tensor is, those in the place of a source; None if it is elsewhere."""
+    if source.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        return None
+    start, length = source.storage_offset() - whole.storage_offset(), extent(source)
+    if start < 0 or start + length > extent(whole):
+        return None
+    return values.as_strided(source.shape, source.stride(), values.storage_offset() + start)
+
+
+def extent(tensor: Tensor) -> int:
+    """How many elements of memory there are from the first one of a tensor to its last."""
+    return 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def name_of(layer: torch.nn.Module) -> str:
@@ -104,6 +120,8 @@ class Memory:
     marked: set[int] = field(default_factory=set)
     parts: dict[Any, Module] = field(default_factory=dict)  # of layers that are used again, by their names
     taken: list[Taken] = field(default_factory=list)
+    has_parts: bool = False  # whether an axis is cut into parts of the lengths that they have in the example
+    of_any_length: bool = False  # whether such an axis may have another length
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,7 @@ class Setting:
             if source is None:
                 continue
             fields, gradient = vars(module), gradient_name(name)
-            place = place_of(source)
+            place = place_of(source.squeeze())
             if place in self.memory.known:
                 tensor, slope = self.memory.known[place]
                 fields[name] = tensor.view(fields[name].shape)
@@ -205,6 +223,18 @@ def counterpart(layer: Any, setting: Setting) -> Any:
     A rule holds for the subclasses, too, unless these have a `forward` of their own.
     """
     raise Unconvertible(f"expected a torch.nn.Module, got {type(layer).__name__}")
+
+
+def over_axes(*names: str) -> Callable[[Callable[[Any, int, Setting], Any]], Any]:
+    """Decorator: the rule for layers over one, two or three axes ("Conv": Conv1d, ...); it gets how many."""
+
+    def decorate(rule: Callable[[Any, int, Setting], Any]) -> Any:
+        for name, axes in itertools.product(names, (1, 2, 3)):
+            if kind := getattr(torch.nn, f"{name}{axes}d", None):
+                counterpart.register(kind, lambda layer, setting, axes=axes: rule(layer, axes, setting))
+        return rule
+
+    return decorate
 
 
 def rule_of(kind: type) -> Rule:
@@ -241,10 +271,23 @@ def joined(join: Any, *branches: Any) -> Any:
 
 
 @contextmanager
-def same_random_numbers() -> Iterator[None]:
-    """Leave Torch's generator as it was: constructors draw parameters that are overwritten."""
-    state = mersenne.getRNGState()
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while."""
+    modes = [(layer, layer.training) for layer in network.modules()]
+    network.eval()
     try:
         yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+@contextmanager
+def same_random_numbers() -> Iterator[None]:
+    """Leave the generators of Torch and PyTorch as they were: constructors draw, and so may networks."""
+    state = mersenne.getRNGState()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         mersenne.setRNGState(state)

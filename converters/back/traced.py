@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 import re
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import fx
 
-from converters.back import operations
+from converters.back import indexing, operations
 from converters.back.forward import Constant, Forward, OfBatch, Parts, Value
-from converters.back.setting import Recurrent, Setting, chain, counterpart, has_rule
+from converters.back.recording import flat, plain, recorded, same_in_training
+from converters.back.setting import Recurrent, Setting, chain, counterpart
 from converters.back.states import LastOutputs, with_state
+from converters.native import FAILURES
 from converters.text import Unconvertible
 from t7compat import nn
 
 Tensor = torch.Tensor
-
-
-# ---- recording
-
-
-class _Tracer(fx.Tracer):
-    """Records the calls of the modules inside; those that get more than tensors are looked into."""
-
-    proxy_buffer_attributes = True
-
-    def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-    def call_module(
-        self, m: torch.nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        plain = not kwargs and all(isinstance(arg, fx.Proxy) for arg in args)
-        if plain or has_rule(m):
-            return super().call_module(m, forward, args, kwargs)
-        return forward(*args, **kwargs)
-
-
-def recorded(network: torch.nn.Module, count: int) -> fx.GraphModule:
-    """The operations of a forward with this number of inputs; the others have their default values."""
-    parameters = list(inspect.signature(network.forward).parameters.values())[count:]
-    fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
-    graph = _Tracer().trace(network, fixed or None)
-    module = fx.GraphModule(network, graph)
-    module.graph.eliminate_dead_code()
-    return module
 
 
 class _Runner(fx.Interpreter):
@@ -59,8 +28,7 @@ class _Runner(fx.Interpreter):
 
     def values(self, inputs: tuple[Any, ...]) -> dict[fx.Node, Any]:
         """What each operation gives for these inputs."""
-        plain = [tuple(value) if isinstance(value, Recurrent) else value for value in inputs]
-        self.run(*copy.deepcopy(plain))  # as operations may work in place
+        self.run(*plain(inputs))
         return self.env
 
 
@@ -70,52 +38,22 @@ def _own_forward(layer: torch.nn.Module, setting: Setting) -> Any:
     if setting.example is None:
         raise Unconvertible("it has a forward of its own, for which an example input is needed")
     try:
-        module = recorded(layer, len(setting.example.once))
+        module = recorded(layer, setting.example)
+    except Unconvertible:
+        raise
     except Exception as error:  # whatever a forward may do with the stand-ins for tensors
         text = str(error).strip().split("\n")[0]
         raise Unconvertible(
             f"torch.fx cannot record its forward ({text}); converters.counterpart.register gives it a rule"
         ) from error
     if setting.memory.modes.get(id(layer), layer.training):
-        _same_in_training(layer, module, len(setting.example.once))
-    runs = [_Runner(module).values(inputs) for inputs in (setting.example.once, setting.example.twice)]
-    return _converted(module, setting, layer, runs)
-
-
-# Functions with an argument that says whether they are in training
-_WITH_MODE = (
-    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout",
-    "batch_norm", "rrelu", "instance_norm",
-)  # fmt: skip
-
-
-def _same_in_training(layer: torch.nn.Module, module: fx.GraphModule, count: int) -> None:
-    """Raise Unconvertible if a forward does something else in training than in evaluation."""
-    layer.train()
+        same_in_training(layer, module, setting.example)
     try:
-        other = _steps(recorded(layer, count))
-    except Exception:  # whatever a forward may do with the stand-ins for tensors
-        other = None
-    finally:
-        layer.eval()
-    if other != _steps(module):
-        raise Unconvertible(
-            "its forward does something else in training than in evaluation, which would get lost; "
-            "call eval() on it before, if it is not to be trained in Lua"
-        )
-
-
-def _steps(module: fx.GraphModule) -> list[Any]:
-    """What a recorded forward does, besides telling functions in which mode it is."""
-
-    def step(node: fx.Node) -> Any:
-        name = getattr(node.target, "__name__", str(node.target))
-        given: Any = (*node.args, *sorted(node.kwargs.items()))
-        if name in _WITH_MODE:
-            given = [x for x in given if not isinstance(x, bool) and not str(x).startswith("('training',")]
-        return name, str(given)
-
-    return [step(node) for node in module.graph.nodes]
+        runs = [_Runner(module).values(inputs) for inputs in setting.example[:2]]
+    except FAILURES as error:  # of a formula, which is not for all that a layer takes
+        text = str(error).strip().split("\n")[0]
+        raise Unconvertible(f"its forward has arguments that cannot be converted: {text}") from None
+    return _converted(module, setting, layer, runs)
 
 
 # ---- converting
@@ -123,34 +61,63 @@ def _steps(module: fx.GraphModule) -> list[Any]:
 
 def _converted(module: fx.GraphModule, setting: Setting, layer: Any, runs: list[dict[fx.Node, Any]]) -> Any:
     assert setting.example is not None
-    count = len(setting.example.once)
     forward, values = Forward(setting, layer), dict[fx.Node, Any]()
+    given = iter(setting.example.once)
     inputs: list[Value] = []
     for node in module.graph.nodes:
-        once: Any
-        twice: Any
-        once, twice = (run.get(node) for run in runs)
-        forward.name, forward.once, forward.twice = node.name, once, twice
+        forward.name, (forward.once, forward.twice) = node.name, (run.get(node) for run in runs)
         arguments, named = fx.map_arg((node.args, node.kwargs), values.__getitem__)
         if node.op == "output":
             return network(inputs, arguments[0])
         if node.op == "placeholder":
-            given = setting.example.once[len(inputs)] if len(inputs) < count else None
-            values[node] = once
-            if isinstance(once, Tensor | tuple | list):
-                values[node] = value = Value(None, (), node.name, once, twice)
-                if isinstance(given, Recurrent):
-                    values[node] = with_state(given.layer, value, once, twice)
-                inputs.append(value)
-            continue
-        if not _computes(node, arguments, named, once):
-            values[node] = _constant(once, twice)
-            continue
-        result = operations.converted(forward, node, arguments, named)
-        if isinstance(result, Value) and result.module is not None:
-            result.once, result.twice = once, twice
-        values[node] = result
+            values[node] = _input(forward, next(given, None), inputs)
+        else:
+            values[node] = _result(forward, node, arguments, named)
+        if isinstance(values[node], Value) and isinstance(forward.once, Tensor):
+            forward.values.append(values[node])
     raise Unconvertible("its forward gives nothing")
+
+
+def _input(forward: Forward, given: Any, inputs: list[Value]) -> Any:
+    """What a forward has for an argument; a tensor, or a tuple of some, is an input of the module."""
+    once, twice = forward.once, forward.twice
+    if not isinstance(once, Tensor | tuple | list):
+        return once
+    inputs.append(Value(None, (), forward.name, once, twice))
+    return with_state(given.layer, inputs[-1], once, twice) if isinstance(given, Recurrent) else inputs[-1]
+
+
+def _result(forward: Forward, node: fx.Node, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    once, twice = forward.once, forward.twice
+    if not _computes(node, arguments, named, once):
+        if not _trains(forward, node, arguments):
+            return _constant(once, twice)
+        input, *others = arguments
+        value = indexing.input_of_layer(forward, input)
+        arguments = value, *others
+        if isinstance(once, Tensor):
+            missing = value.once.dim() - input.once.dim()
+            once, twice = (
+                run[(None,) * missing].expand(batch.shape[0], *[-1] * (run.dim() + missing - 1))
+                for run, batch in ((once, value.once), (twice, value.twice))
+            )
+    result = operations.converted(forward, node, arguments, named)
+    if isinstance(result, Value) and result.module is not None:
+        result.once, result.twice = once, twice
+    return result
+
+
+def _trains(forward: Forward, node: fx.Node, arguments: tuple[Any, ...]) -> bool:
+    """Whether a layer, or a function that is one, gets a constant and has parameters to be trained."""
+    if not forward.values or not arguments or not isinstance(arguments[0], Constant):
+        return False
+    if node.op == "call_module":
+        layer = forward.root.get_submodule(str(node.target))
+        return any(parameter.requires_grad for parameter in layer.parameters())
+    if getattr(node.target, "__name__", "") not in ("linear", "embedding"):
+        return False
+    weight = arguments[1]
+    return isinstance(weight, Constant) and forward.is_trained(weight.once)
 
 
 def _constant(once: Any, twice: Any) -> Any:
@@ -169,21 +136,13 @@ _MAKERS = (
 def _computes(node: fx.Node, arguments: Any, named: Any, once: Any) -> bool:
     """Whether an operation depends on the numbers of the inputs, not on their sizes alone."""
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    has_tensors = any(isinstance(value, Tensor) for value in _flat(once))
+    has_tensors = any(isinstance(value, Tensor) for value in flat(once))
     return (
         node.op != "get_attr"
         and name not in _MAKERS
         and has_tensors
-        and any(isinstance(value, Value) for value in _flat((arguments, *named.values())))
+        and any(isinstance(value, Value) for value in flat((arguments, *named.values())))
     )
-
-
-def _flat(value: Any) -> Iterator[Any]:
-    if isinstance(value, tuple | list):
-        for part in value:
-            yield from _flat(part)
-    else:
-        yield value
 
 
 # ---- writing the network
@@ -191,7 +150,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 def network(inputs: list[Value], output: Any) -> Any:
     """The values of a forward as one module: a chain if they are one, else an nn.gModule."""
-    outputs = list(output) if isinstance(output, tuple | list) else [output]
+    outputs = [x for x in output if x is not None] if isinstance(output, tuple | list) else [output]
     if any(isinstance(value, Parts | LastOutputs) for value in (output, *outputs)):
         raise Unconvertible(
             "its output holds the last state of a recurrent layer, or indices of maxima, which "
