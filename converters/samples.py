@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from t7compat.contrib import torch_rnn
 from t7compat.errors import InputError
 from t7compat.nn.composites import PartialLinear
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
@@ -22,14 +23,17 @@ from t7compat.nn.products import Bilinear
 from t7compat.nn.scaling import CAdd, CMul
 from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.flat import RNN
+from t7compat.rnn.recurrences import Recurrent
 from t7compat.rnn.recurrent import AbstractRecurrent
-from t7compat.rnn.sequencer import Sequencer
+from t7compat.rnn.sequence import Sequence
+from t7compat.rnn.sequencer import AbstractSequencer, Sequencer
 from t7compat.table import Table, leaves, to_tuples
 
 BATCH, STEPS = 2, 3
 _LARGEST = 1 << 48  # numbers of a tensor, with which a processor of today can address them
 _MOST = 1 << 18  # places of a plane or volume
 _WIDTHS = (8, 16, 28, 32, 64, 96, 128, 224, 227, 256)  # of images, from small to large
+_LENGTHS = (8, 32, 128)  # of texts for windows
 
 
 class Entry(NamedTuple):
@@ -188,7 +192,7 @@ def _partial(module: PartialLinear) -> Iterator[Shape]:
 
 @wanted.register
 def _lookup(module: LookupTable) -> Iterator[Shape]:
-    for size in (*_leading(module), (STEPS, BATCH), (STEPS,), (BATCH,)):
+    for size in (*_leading(module), (STEPS, BATCH), (STEPS,), (BATCH,), *((BATCH, n) for n in _LENGTHS)):
         yield Entry(size, len(module.weight))
 
 
@@ -217,11 +221,30 @@ def _flat(module: RNN) -> Iterator[Shape]:
 
 @wanted.register
 def _recurrent(module: AbstractRecurrent) -> Iterator[Shape]:
-    if module.inputSize:
-        yield from _vectors(module, module.inputSize)
+    if size := module.inputSize or vars(module).get("inputsize"):  # the fork of rnn has another name
+        yield from _vectors(module, size)
+    elif isinstance(module, Recurrent):
+        yield from wanted(module.inputModule)
     else:
         for shape in wanted(module.modules[1]):
             yield shape if isinstance(shape, Entry) else shape[0]
+
+
+@wanted.register
+def _sequence(module: Sequence) -> Iterator[Shape]:
+    inputs, *_ = module.sizes()
+    yield Entry((STEPS, BATCH, inputs))
+
+
+@wanted.register
+def _of_torch_rnn(module: torch_rnn.Recurrence) -> Iterator[Shape]:
+    yield Entry((BATCH, STEPS, module.input_dim))
+
+
+@wanted.register
+def _over_sequences(module: AbstractSequencer) -> Iterator[Shape]:
+    for child in module.children():
+        yield from wanted(child)
 
 
 @wanted.register

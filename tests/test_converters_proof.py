@@ -17,6 +17,7 @@ from converters.replay import Replay, replay
 from converters.samples import Entry
 from converters.trial import disagreeing
 from t7compat import Table, TorchObject, nn
+from t7compat.contrib import torch_rnn
 
 
 def network_of(*modules: nn.Module) -> nn.Sequential:
@@ -176,6 +177,13 @@ def test_input_follows_from_the_stored_output() -> None:
         ),
         (nn.ConcatTable().add(nn.Identity()).add(nn.Linear(3, 2)), Entry((2, 3))),
         (nn.Sequential().add(nn.View(6)).add(nn.Tanh()), Entry((2, 6))),
+        (nn.SeqLSTM(4, 5), Entry((3, 2, 4))),
+        (nn.SeqBRNN(4, 5), Entry((3, 2, 4))),
+        (nn.BiSequencer(nn.GRU(4, 5)), (Entry((2, 4)),) * 3),
+        (nn.Repeater(nn.LSTM(4, 5), 3), Entry((2, 4))),
+        (nn.Recurrent(5, nn.Linear(4, 5), nn.Linear(5, 5), nn.Sigmoid()), Entry((2, 4))),
+        (nn.RecLSTM(4, 5), Entry((2, 4))),
+        (torch_rnn.VanillaRNN(4, 5), Entry((2, 3, 4))),
     ],
     ids=lambda value: str(value).split("\n")[0],
 )
@@ -196,6 +204,12 @@ def test_table_that_the_network_splits_itself() -> None:
     found = verify.sample(network)
     assert found is not None
     assert found.shape == "3x2x4"
+
+
+def test_text_long_enough_for_the_windows() -> None:
+    found = verify.sample(network_of(nn.LookupTable(9, 4), nn.TemporalConvolution(4, 5, 6), nn.Max(2)))
+    assert found is not None
+    assert found.shape == "2x8 of indices 1..9"
 
 
 def test_no_guess_is_right() -> None:
