@@ -19,8 +19,10 @@ from t7compat.nn.convolution import Windowed
 from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.distances import Euclidean, WeightedEuclidean
 from t7compat.nn.embedding import LookupTable
+from t7compat.nn.formats import OneHot
 from t7compat.nn.products import Bilinear
 from t7compat.nn.scaling import CAdd, CMul
+from t7compat.nn.weightnorm import LinearWeightNorm
 from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.flat import RNN
 from t7compat.rnn.recurrences import Recurrent
@@ -52,6 +54,7 @@ Shape = Entry | tuple[Any, ...]
 # Where nothing is known
 ANY = (
     Entry((BATCH, 8)), Entry((BATCH, 3, 8, 8)), Entry((BATCH, 4, 8)), (Entry((BATCH, 8)), Entry((BATCH, 8))),
+    (Entry((BATCH, 4, 4)), Entry((BATCH, 4, 4))),
 )  # fmt: skip
 
 
@@ -140,8 +143,6 @@ def wanted(module: Any) -> Iterator[Shape]:
     if weight is None:
         if count := fields.get("nelement") or fields.get("numElements"):  # of Reshape and View
             yield Entry((BATCH, count))
-        if "_eye" in fields:  # of what makes rows of the unit matrix from indices
-            yield Entry((BATCH,), fields.get("outputSize"))
     elif weight.dim():
         yield from _vectors(module, weight.shape[-1])
         yield Entry((BATCH, weight.shape[-1], 8, 8))
@@ -163,9 +164,20 @@ def _windowed(module: Windowed) -> Iterator[Shape]:
     for width in (n for n in _WIDTHS if n ** len(module.axes) <= _MOST):
         if "inputFrameSize" in vars(module):
             yield Entry((BATCH, width, module.inputFrameSize))
+            yield Entry((width, module.inputFrameSize))
         else:  # some have the size of their input
             sides = [vars(module).get(f"i{axis}", width) for axis in module.axes]
             yield Entry((BATCH, module.nInputPlane, *sides))
+
+
+@wanted.register
+def _normalized(module: LinearWeightNorm) -> Iterator[Shape]:
+    yield Entry((BATCH, module.inputSize))
+
+
+@wanted.register
+def _one_hot(module: OneHot) -> Iterator[Shape]:
+    yield Entry((BATCH,), module.outputSize)
 
 
 @wanted.register
