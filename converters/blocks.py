@@ -192,9 +192,9 @@ def _title(part: Part) -> str:
     outermost = part[0].function.lstrip("*")
     if len(part) == 1 and not outermost.startswith("nn."):
         return f"{kind(outermost)}_block"
-    inside = [one.function.rpartition(".")[2] for call in part for one in call.walk() if not one.children]
-    if any(name in ("CAddTable", "Identity") for name in inside):
+    if any(one.function == "Residual" for call in part for one in call.walk()):
         return "residual_block"
+    inside = [one.function.rpartition(".")[2] for call in part for one in call.walk() if not one.children]
     return f"{kind(inside[0].lstrip('*')).removesuffix('_block')}_block"
 
 

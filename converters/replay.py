@@ -19,6 +19,7 @@ from converters.compare import Difference, difference
 from converters.graphs import Graph
 from converters.native import FAILURES, Layer
 from converters.recurrent import remembers
+from converters.residual import one_by_one
 from t7compat.nn.containers import ParallelTable
 from t7compat.nn.module import Module
 from t7compat.rnn.sequencer import AbstractSequencer
@@ -97,14 +98,15 @@ def replay(network: Layer) -> Replay:
 def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     """Go through a layer and note the steps; gives what comes out of it."""
     module, begin = layer.origin, len(steps)
+    children = list(one_by_one(layer.children))
     if isinstance(layer, Graph):
         _enter_graph(layer, given, steps)
-    elif isinstance(module, Module) and [child.origin for child in layer.children] == list(module.children()):
+    elif isinstance(module, Module) and [child.origin for child in children] == list(module.children()):
         if layer.make.func in (torch.nn.Sequential, emitted_steps.Recurrence):
-            for child in layer.children:
+            for child in children:
                 given = _enter(child, given, steps)
             return given
-        for i, child in enumerate(layer.children):
+        for i, child in enumerate(children):
             if module.shares_input:
                 _enter(child, given, steps)
             else:

@@ -50,12 +50,12 @@ ARGUMENTS = [(3, 4), (4, 4), (4, 8), (8, 8), (8, 8)]
         ),
         (
             in_row(residual(3) for _ in range(8)),
-            "def residual_block():\n    return nn.Sequential(\n        ConcatTable(\n",
+            "def residual_block():\n    return nn.Sequential(\n        Residual(\n",
             "super().__init__(*[residual_block() for _ in range(8)])",
         ),
         (
-            in_row([residual(3), in_row(convolution(3, 5) + convolution(5, 5)), residual(5)]),
-            "            conv_block(channels, channels),\n",
+            in_row([residual(3), in_row(convolution(3, 5) + convolution(5, 5)), residual(5), residual(5)]),
+            "        Residual(conv_block(channels, channels)),\n",
             "residual_block(3),\n            conv_block(3, 5),\n            residual_block(5),\n",
         ),
         (
