@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from converters.text import (
     source_of,
     span,
 )
+from converters.wording import in_words_of_pytorch
 from t7compat.nn.containers import Container
 from t7compat.nn.module import Module
 from t7compat.t7file.objects import Storage
@@ -244,7 +245,7 @@ def _written_class(cls: Any, buffers: tuple[str, ...]) -> tuple[Any, dict[str, A
     body += [f'self.register_buffer("{name}", torch.zeros({name}_size))' for name in buffers]
     body += [f"self.{name} = {name}" for name in options]
 
-    blocks = [_docstring(cls)] if cls.__doc__ else []
+    blocks = [_docstring(cls, {*parameters, *buffers, *options})] if cls.__doc__ else []
     if arguments:
         header = bracketed("def __init__(", ["self", *children, *arguments], "):", 4)
         blocks.append("\n".join([header, *(f"    {line}" for line in body)]))
@@ -257,6 +258,6 @@ def _written_class(cls: Any, buffers: tuple[str, ...]) -> tuple[Any, dict[str, A
     return made, defaults
 
 
-def _docstring(cls: Any) -> str:
-    text = inspect.cleandoc(cls.__doc__)
+def _docstring(cls: Any, fields: Collection[str]) -> str:
+    text = in_words_of_pytorch(cls.__doc__, fields)
     return f'"""{text}\n"""' if "\n" in text else f'"""{text}"""'
