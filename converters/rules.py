@@ -110,7 +110,14 @@ def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Laye
     make = native_form(module)
     if make is None:
         raise Unconvertible("a class derived from it has no torch.nn form")
-    return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+    samples = module.randomSamples
+    if not module.newRandomPool or samples is None:
+        return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+    is_volume = len(module.axes) == 3
+    kind: Any = emitted.FixedFractionalMaxPool3d if is_volume else emitted.FixedFractionalMaxPool2d
+    windows = samples.flip(-1) if is_volume else samples  # those of time are first in PyTorch
+    make = functools.partial(kind, *make.args, **make.keywords, windows=tuple(windows.shape))
+    return Layer(make, module, path, state={"windows": windows})
 
 
 @layer_of.register

@@ -28,7 +28,7 @@ def source(name: str, about: list[str], network: Layer) -> str:
     own = [*definitions, *(definition_of(layer.make.func) for layer in graphs)]
     imports = {"nn"}.union(*(definition.imports for definition in own))
     lines = [text for alias, (_, text) in IMPORTS.items() if alias in imports]
-    standard = sorted([*(text for text in lines if "torch" not in text), "from pathlib import Path"])
+    standard = [*(text for text in lines if "torch" not in text), "from pathlib import Path"]
     head = ['"""' + documented(about[0]), *map(documented, about[1:]), '"""', ""]
     head += [*standard, "", *(text for text in lines if "torch" in text)]
 

@@ -38,7 +38,7 @@ def in_words_of_pytorch(docstring: str, fields: Collection[str]) -> str:
     if len(first) + 6 > _WIDTH:  # a docstring begins with one line
         head, *rest = _SENTENCES.split(first, 1)
         first, others = head, [*rest, *others]
-    return "\n\n".join([first, *(textwrap.fill(text, _WIDTH, break_on_hyphens=False) for text in others)])
+    return "\n\n".join(textwrap.fill(text, _WIDTH, break_on_hyphens=False) for text in (first, *others))
 
 
 def _is_meant(sentence: str, fields: Collection[str]) -> bool:
