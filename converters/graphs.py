@@ -25,6 +25,9 @@ _ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "ti
 
 def as_network(layer: Layer) -> Layer:
     """The layer as one that has a class of its own in a written file: a graph, or a Sequential."""
+    from converters.folding import folded  # which makes graphs
+
+    layer = folded(layer)
     while layer.make.func is torch.nn.Sequential and len(layer.children) == 1:
         if not isinstance(layer.children[0], Graph):
             return layer
@@ -38,7 +41,8 @@ def as_network(layer: Layer) -> Layer:
 class Graph(Layer):
     """A layer that is a class of its own: `forward` is the text of that function.
 
-    The names of its children are those in the class.
+    The names of its children are those in the class, whose own name is `title`.  `results` are the names of
+    the values that it gives.
     """
 
     is_class: ClassVar[bool] = True
@@ -46,13 +50,15 @@ class Graph(Layer):
     nodes: tuple[Node, ...]
     names: tuple[str, ...]
     forward: str
+    title: str = ""
+    results: tuple[str, ...] = ()
 
     def members(self) -> Iterable[tuple[str, Layer]]:
         return zip(self.names, self.children, strict=True)
 
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
         nodes = [node._replace(layer=node.layer and change(node.layer)) for node in self.nodes]
-        return graph(nodes, self.origin, self.path)
+        return graph(nodes, self.origin, self.path, self.title)
 
     def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
         for node in self.nodes:
@@ -61,14 +67,18 @@ class Graph(Layer):
         return super()._construct(made)
 
 
-def graph(nodes: Iterable[Node], origin: Any, path: str) -> Graph:
+def graph(nodes: Iterable[Node], origin: Any, path: str, title: str = "graph") -> Graph:
     """The layer for a graph of nodes; the first one is its input, and the last one its output."""
     nodes = tuple(nodes)
     names = _names(nodes)
-    text = Forward(nodes, names).text()
+    forward = Forward(nodes, names)
+    text, members = forward.text(), tuple(names.values())
     imports = frozenset(name for name in free_names(text) if name in IMPORTS)
-    make = functools.partial(_class_of(text, tuple(names.values()), imports))
-    return Graph(make, origin, path, tuple(names), nodes=nodes, names=tuple(names.values()), forward=text)
+    make = functools.partial(_class_of(text, members, imports))
+    children, results = tuple(names), forward.results
+    return Graph(
+        make, origin, path, children, nodes=nodes, names=members, forward=text, title=title, results=results
+    )
 
 
 def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
@@ -90,7 +100,10 @@ def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
 def _kind_of(layer: Layer) -> str:
     cls = layer.make.func
     if isinstance(layer, Graph):
-        return "graph"
+        return layer.title
+    if cls is torch.nn.Sequential and layer.children:
+        first = next((child for child in layer.children if child.state), layer.children[0])
+        return f"{_kind_of(first).removesuffix('_block')}_block"
     return kind(type_name(layer.origin).rpartition(".")[2] if cls is emitted.Missing else cls.__name__)
 
 
@@ -125,7 +138,8 @@ def _graph(module: gModule, plan: Plan, path: str) -> Layer:
         for child in place.children:
             received.setdefault(id(child.data), {})[child.data.mapindex[data]] = len(nodes) - 1
     nodes.append(Node(_in_order(received[id(module.outnode.data)])))
-    return graph(nodes, module, path)
+    name = word(module.name) if isinstance(module.name, str) else ""
+    return graph(nodes, module, path, name or "graph")
 
 
 def _node(data: Any, received: Mapping[int, Mapping[int, int]], layers: Any, plan: Plan) -> Node:

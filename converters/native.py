@@ -335,4 +335,5 @@ def to_native(module: Module, input: Any = None) -> torch.nn.Module:
         plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
     if plan.problems:
         raise Unconvertible("\n".join(map(str, plan.problems.values())))
-    return copy.deepcopy(plan.root.build())
+    network = importlib.import_module("converters.folding").folded(plan.root)
+    return copy.deepcopy(network.build())

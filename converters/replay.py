@@ -100,7 +100,13 @@ def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     module, begin = layer.origin, len(steps)
     children = list(one_by_one(layer.children))
     if isinstance(layer, Graph):
-        _enter_graph(layer, given, steps)
+        result = _enter_graph(layer, given, steps)
+        if module is None:  # a part of a graph, of which Torch kept no output
+            return result
+    elif module is None and layer.make.func is torch.nn.Sequential:
+        for child in children:
+            given = _enter(child, given, steps)
+        return given
     elif isinstance(module, Module) and [child.origin for child in children] == list(module.children()):
         if layer.make.func in (torch.nn.Sequential, emitted_steps.Recurrence):
             for child in children:
@@ -115,8 +121,8 @@ def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     return Place(steps[-1])
 
 
-def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> None:
-    """Go through the nodes of a graph."""
+def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> Place:
+    """Go through the nodes of a graph; gives what comes out of it."""
     places = [given]
     for node in graph.nodes[1:]:
         sources = tuple(places[source] for source in node.sources)
@@ -124,6 +130,7 @@ def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> None:
         if node.entry is not None:
             value = value.entry(node.entry)
         places.append(value if node.layer is None else _enter(node.layer, value, steps))
+    return places[-1]
 
 
 class _Comparison:
