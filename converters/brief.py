@@ -73,13 +73,14 @@ def _entries(module: Any) -> Make | None:
 
 def _embedding(module: Any) -> Make:
     rows, columns = module.weight.shape
-    options = {"max_norm": module.maxNorm, "scale_grad_by_freq": bool(module.shouldScaleGradByFreq)}
+    options: dict[str, Any] = {}
     if 0 < module.paddingValue <= rows:
         options["padding_idx"] = zero_based(module.paddingValue)
     if module.maxNorm is not None:
-        options["norm_type"] = module.normType or 2
-    given = {name: value for name, value in options.items() if value not in (None, False)}
-    return functools.partial(emitted_layers.OneBasedEmbedding, rows, columns, **given)
+        options |= {"max_norm": module.maxNorm, "norm_type": module.normType or 2}
+    if module.shouldScaleGradByFreq:
+        options["scale_grad_by_freq"] = True
+    return functools.partial(emitted_layers.OneBasedEmbedding, rows, columns, **options)
 
 
 def _instance_norm(module: Any) -> Make | None:
