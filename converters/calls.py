@@ -15,6 +15,7 @@ from converters.text import bracketed, literal
 
 # The themes of torch.nn whose layers take one number where a size is the same in all dimensions
 _ONE_FOR_ALL = ("conv", "pooling", "padding")
+_signature = functools.lru_cache(inspect.signature)
 _SIZES = ("input_size", "hidden_size")  # of recurrent layers, whose signature does not tell
 
 
@@ -69,7 +70,7 @@ class Call:
 def arguments_of(make: functools.partial[Any]) -> Iterator[Argument]:
     """The arguments of a call yet to be made."""
     kind: Any = make.func
-    parameters = inspect.signature(kind).parameters
+    parameters = _signature(kind).parameters
     if not _is_like_torch(kind) or any(one.kind is one.VAR_POSITIONAL for one in parameters.values()):
         names = _SIZES if issubclass(kind, torch.nn.RNNBase) else (*parameters,)
         for name, value in zip_longest(names[: len(make.args)], make.args, fillvalue="value"):
@@ -79,7 +80,7 @@ def arguments_of(make: functools.partial[Any]) -> Iterator[Argument]:
             usual = type(value) is type(default) and value == default
             yield Argument(name, literal(value), literal(value) if usual else None)
         return
-    given = inspect.signature(kind).bind(*make.args, **make.keywords)
+    given = _signature(kind).bind(*make.args, **make.keywords)
     positional = len(make.args)
     given.apply_defaults()
     values = {name: _short(kind, value) for name, value in given.arguments.items()}

@@ -26,7 +26,7 @@ from converters.residual import Residual
 _LONGEST = 40  # nodes in a part
 _MOST_NODES = 4000  # in a graph that is searched
 _WORTH = 2  # lines that have to be saved
-_CANDIDATES = 20  # of which the lines are counted
+_CANDIDATES = 10  # of which the lines are counted
 
 
 class Run(NamedTuple):
@@ -76,10 +76,11 @@ class _Folding:
             before = groups[form]
             if not before or before[-1].stop <= run.start:
                 before.append(run)
-        several = [runs for runs in groups.values() if len(runs) > 1]
-        several.sort(key=self._size, reverse=True)
-        worth = [(saved, runs) for runs in several[:_CANDIDATES] if (saved := self._saved(runs)) >= _WORTH]
-        return max(worth, key=lambda one: one[0] - len(one[1]) * _edges(one[1][0]), default=(0.0, []))[1]
+        several = [(self._about(runs), runs) for runs in groups.values() if len(runs) > 1]
+        several = [(lines - _edges(runs), runs) for lines, runs in several if lines >= _WORTH]
+        candidates = sorted(several, key=lambda one: one[0], reverse=True)[:_CANDIDATES]
+        worth = [(saved, runs) for _, runs in candidates if (saved := self._saved(runs)) >= _WORTH]
+        return max(worth, key=lambda one: one[0] - _edges(one[1]), default=(0.0, []))[1]
 
     def _runs(self) -> Iterator[tuple[Any, Run]]:
         """All runs of nodes, each with what it has in common with those that do the same."""
@@ -106,11 +107,19 @@ class _Folding:
                 if i > start:
                     yield (form, outputs), Run(start, i + 1, tuple(inputs), outputs)
 
-    def _size(self, runs: list[Run]) -> float:
-        """How much there is in runs but for the first one; 0 if they are not worth a layer."""
-        within = self.nodes[runs[0].start : runs[0].stop]
+    def _about(self, runs: list[Run]) -> float:
+        """About as many lines as `_saved` tells, without writing them."""
+        run = runs[0]
+        within = self.nodes[run.start : run.stop]
         calls = sum(node.calls for node in within)
-        return (len(runs) - 1) * (calls + len(within) - _edges(runs[0])) * (calls > 1)
+        if calls < 2:
+            return 0
+        if self._is_row(run):
+            return len(runs) * ((3 * calls + len(within)) / 2 - 2) - len(within) - 5
+        uses = Counter(source - run.start for node in within for source in node.sources)
+        uses.update(run.outputs)
+        variables = sum(uses[i] > 1 and not node.calls for i, node in enumerate(within))
+        return len(runs) * (2 * calls + variables - 2) - 2 * calls - variables - 9
 
     def _saved(self, runs: list[Run]) -> float:
         """The lines that a layer for these saves; an expression inside of a line counts for half of one."""
@@ -171,19 +180,24 @@ class _Folding:
         nodes.append(Node(tuple(places[run.start + j] for j in run.outputs)))
         return graph(nodes, None, "", "cell" if len(run.outputs) > 1 else "block")
 
+    def _is_row(self, run: Run) -> bool:
+        """Whether each node of a run works on the output of the one before."""
+        follows = all(self.nodes[i].sources == (i - 1,) for i in range(run.start + 1, run.stop))
+        return (
+            follows and run.outputs == (run.stop - run.start - 1,) and len(self.nodes[run.start].sources) == 1
+        )
+
     def _chain(self, run: Run) -> list[Layer] | None:
         """The layers of a run in which each works on the output of the one before."""
-        follows = all(self.nodes[i].sources == (i - 1,) for i in range(run.start + 1, run.stop))
-        ends = run.outputs == (run.stop - run.start - 1,)
-        if not follows or not ends or len(self.nodes[run.start].sources) != 1:
+        if not self._is_row(run):
             return None
         layers = [_alone(node.layer) for node in self.nodes[run.start : run.stop]]
         return [layer for layer in layers if layer is not None] if None not in layers else None
 
 
-def _edges(run: Run) -> float:
+def _edges(runs: list[Run]) -> float:
     """What it costs the reader that values go in and out, in lines."""
-    return (len(run.inputs) + len(run.outputs)) / 2
+    return len(runs) * (len(runs[0].inputs) + len(runs[0].outputs)) / 2
 
 
 def _in_order(nodes: Sequence[Node]) -> list[Node]:

@@ -85,7 +85,10 @@ def expression_of(make: functools.partial[Any]) -> str | None:
     given.apply_defaults()
     kind: Any = make.func
     values = {name: value for name, value in given.arguments.items() if not isinstance(value, dict)}
-    return _inlined(source_of(kind.forward), values)
+    return _inlined(_source_of(kind.forward), values)
+
+
+_source_of = functools.cache(source_of)
 
 
 def _inlined(text: str, values: Mapping[str, Any]) -> str | None:
