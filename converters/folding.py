@@ -26,6 +26,7 @@ from converters.residual import Residual
 _LONGEST = 40  # nodes in a part
 _MOST_NODES = 4000  # in a graph that is searched
 _WORTH = 2  # lines that have to be saved
+_NEARLY = 0.6
 _CANDIDATES = 10  # of which the lines are counted
 
 
@@ -77,10 +78,9 @@ class _Folding:
             if not before or before[-1].stop <= run.start:
                 before.append(run)
         several = [(self._about(runs), runs) for runs in groups.values() if len(runs) > 1]
-        several = [(lines - _edges(runs), runs) for lines, runs in several if lines >= _WORTH]
-        candidates = sorted(several, key=lambda one: one[0], reverse=True)[:_CANDIDATES]
-        worth = [(saved, runs) for _, runs in candidates if (saved := self._saved(runs)) >= _WORTH]
-        return max(worth, key=lambda one: one[0] - _edges(one[1]), default=(0.0, []))[1]
+        likely = _smallest([one for one in several if one[0] >= _WORTH])[:_CANDIDATES]
+        written = [(self._saved(runs), runs) for _, runs in likely]
+        return next((runs for _, runs in _smallest([one for one in written if one[0] >= _WORTH])), [])
 
     def _runs(self) -> Iterator[tuple[Any, Run]]:
         """All runs of nodes, each with what it has in common with those that do the same."""
@@ -112,7 +112,8 @@ class _Folding:
         run = runs[0]
         within = self.nodes[run.start : run.stop]
         calls = sum(node.calls for node in within)
-        if calls < 2:
+        parts = sum(node.layer is not None and node.layer.origin is None for node in within)
+        if calls < 2 or parts > 1:  # what holds parts twice is several of a part
             return 0
         if self._is_row(run):
             return len(runs) * ((3 * calls + len(within)) / 2 - 2) - len(within) - 5
@@ -195,9 +196,19 @@ class _Folding:
         return [layer for layer in layers if layer is not None] if None not in layers else None
 
 
-def _edges(runs: list[Run]) -> float:
-    """What it costs the reader that values go in and out, in lines."""
-    return len(runs) * (len(runs[0].inputs) + len(runs[0].outputs)) / 2
+def _smallest(some: list[tuple[float, list[Run]]]) -> list[tuple[float, list[Run]]]:
+    """Those runs that save nearly as many lines as the best, the smallest parts first: they occur most often.
+
+    What it costs the reader that values go in and out is taken off.
+    """
+
+    def gain(one: tuple[float, list[Run]]) -> float:
+        lines, runs = one
+        return lines - len(runs) * (len(runs[0].inputs) + len(runs[0].outputs)) / 2
+
+    best = max(map(gain, some), default=0.0)
+    found = [one for one in some if gain(one) >= min(best, best * _NEARLY)]
+    return sorted(found, key=lambda one: (-len(one[1]), -gain(one)))
 
 
 def _in_order(nodes: Sequence[Node]) -> list[Node]:
