@@ -33,6 +33,14 @@ def of_a_batch(module: Module) -> Make | None:
     return form and form(module)
 
 
+def of_a_sample(module: Module) -> Make | None:
+    """The layer that is equal to a module for input for which `of_a_batch` is not; None if it takes more."""
+    kind = _OF_A_SAMPLE.get(type(module))
+    if kind is None or axis_of(module.dimension) == axis_of(module.dimension, module.nInputDims):
+        return None
+    return functools.partial(kind, axis_of(module.dimension))
+
+
 def _index(index: int) -> int:
     """Python's index for Lua's, which may count from the end."""
     return index if index < 0 else zero_based(index)
@@ -207,3 +215,7 @@ SHORT_FOR_A_BATCH: Mapping[Any, Callable[[Any], Make | None]] = {
     nn.SpatialSoftMax: lambda module: functools.partial(tnn.Softmax, dim=1),
     nn.SpatialLogSoftMax: lambda module: functools.partial(tnn.LogSoftmax, dim=1),
 }
+
+
+# Those that do the same to a sample and to a batch, but along another dimension
+_OF_A_SAMPLE: Mapping[Any, Any] = {nn.JoinTable: emitted_layers.Join, nn.SplitTable: emitted_layers.Split}
