@@ -18,7 +18,7 @@ _WORDS = {
     "{": "(", "}": ")", "table": "tuple", "module": "layer", "Module": "Layer",
     "gradInput": "the gradient of the input",
 }  # fmt: skip
-_SENTENCES = re.compile(r"(?<=\.)\s+(?=[A-Z`|(])")
+_SENTENCES = re.compile(r"(?<=\.)\s+(?=[A-Z`|({])")
 
 
 def in_words_of_pytorch(docstring: str, fields: Collection[str]) -> str:
