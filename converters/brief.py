@@ -10,14 +10,17 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn as tnn
 
 from converters import emitted_contrib, emitted_layers
 from t7compat import nn
+from t7compat.contrib.char_rnn import OneHot
 from t7compat.contrib.fast_neural_style import InstanceNormalization
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import zero_based
 
+Tensor = torch.Tensor
 Make = functools.partial[Any]
 
 
@@ -25,6 +28,16 @@ def exact(module: Module) -> Make | None:
     """The layer that is equal to a module for any input; None if there is no short one."""
     form = _EXACT.get(type(module))
     return form and form(module)
+
+
+def state_of(module: Any) -> dict[str, Tensor]:
+    """The tensors of the layer of `exact`, under the names that they have there."""
+    if isinstance(module, OneHot):
+        return {"kind": module.kind}
+    if isinstance(module, nn.TemporalConvolution):
+        weight = module.weight.view(-1, module.kW, module.inputFrameSize).transpose(1, 2)
+        return {"weight": weight, "bias": module.bias}
+    return module.native_state()
 
 
 def of_a_batch(module: Module) -> Make | None:
@@ -98,6 +111,13 @@ def _instance_norm(module: Any) -> Make | None:
     return functools.partial(emitted_contrib.FixedInstanceNorm, len(module.weight), **options)
 
 
+def _frames(module: Any) -> Make | None:
+    if module.bias is None:
+        return None
+    sizes = module.inputFrameSize, module.outputFrameSize, module.kW
+    return functools.partial(emitted_layers.FramesConv1d, *sizes, stride=module.dW)
+
+
 _EXACT: Mapping[Any, Callable[[Any], Make | None]] = {
     nn.ConcatTable: lambda module: functools.partial(emitted_layers.Branches),
     nn.ParallelTable: lambda module: functools.partial(emitted_layers.Parallel),
@@ -108,6 +128,11 @@ _EXACT: Mapping[Any, Callable[[Any], Make | None]] = {
     nn.MulConstant: _with_number(emitted_layers.Scale),
     nn.AddConstant: _with_number(emitted_layers.Shift),
     nn.LookupTable: _embedding,
+    OneHot: lambda module: functools.partial(emitted_layers.OneHot, module.outputSize),
+    nn.TemporalConvolution: _frames,
+    nn.TemporalMaxPooling: lambda module: functools.partial(
+        emitted_layers.FramesMaxPool1d, module.kW, stride=module.dW
+    ),
     nn.Inception: lambda module: functools.partial(emitted_layers.Batched),
     InstanceNormalization: _instance_norm,
 }

@@ -348,3 +348,30 @@ class OneBasedEmbedding(nn.Embedding):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.long() - 1)
+
+
+class OneHot(nn.Module):
+    """A row with a one, of so many classes, for each index, which counts from 1 and may be of any type."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.register_buffer("kind", torch.zeros(0))  # has the type of the rows
+
+    def forward(self, input: Tensor) -> Tensor:
+        kind: Any = self.kind
+        return F.one_hot(input.long() - 1, self.classes).to(kind)
+
+
+class FramesConv1d(nn.Conv1d):
+    """nn.Conv1d over frames, (..., frames, channels)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.transpose(-2, -1)).transpose(-2, -1)
+
+
+class FramesMaxPool1d(nn.MaxPool1d):
+    """nn.MaxPool1d over frames, (..., frames, channels)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.transpose(-2, -1)).transpose(-2, -1)

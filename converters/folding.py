@@ -26,7 +26,7 @@ from converters.residual import Residual
 _LONGEST = 40  # nodes in a part
 _MOST_NODES = 4000  # in a graph that is searched
 _WORTH = 2  # lines that have to be saved
-_NEARLY = 0.6
+_NEARLY = 0.6  # of the lines that the best part saves
 _CANDIDATES = 10  # of which the lines are counted
 
 
@@ -62,7 +62,7 @@ def _differ(one: Node, other: Node) -> bool:
 
 
 class _Folding:
-    """The nodes of a graph, with layers for those parts that are worth it, the best ones first."""
+    """The nodes of a graph, with layers for those parts that are worth it."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         self.nodes, self.count = _in_order(nodes), 0
@@ -71,7 +71,7 @@ class _Folding:
             self.count += 1
 
     def _best(self) -> list[Run]:
-        """The occurrences of the part that saves most lines; none if no part saves enough."""
+        """The occurrences of the smallest part that saves nearly the most lines, if that is enough."""
         groups: dict[Any, list[Run]] = defaultdict(list)
         for form, run in self._runs():
             before = groups[form]
@@ -104,7 +104,7 @@ class _Folding:
                 ]
                 form = forms.setdefault((form, kind, tuple(taken)), len(forms) + 1)
                 outputs = tuple(j - start for j in range(start, i + 1) if last[j] > i)
-                if i > start:
+                if i > start and outputs:
                     yield (form, outputs), Run(start, i + 1, tuple(inputs), outputs)
 
     def _about(self, runs: list[Run]) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from converters.brief import exact
+from converters.brief import exact, state_of
 from converters.text import (
     IMPORTS,
     Edit,
@@ -50,7 +50,7 @@ def lifted(module: Module) -> tuple[functools.partial[Any], dict[str, torch.Tens
     along.
     """
     if (short := exact(module)) is not None:
-        return short, module.native_state()
+        return short, state_of(module)
     kind: Any = type(module)
     forward = _forward(kind)
     if forward.hands_on:
