@@ -46,22 +46,16 @@ def of_a_batch(module: Module) -> Make | None:
     return form and form(module)
 
 
-def of_a_sample(module: Module) -> Make | None:
-    """The layer that is equal to a module for input for which `of_a_batch` is not; None if it takes more."""
-    kind = _OF_A_SAMPLE.get(type(module))
-    if kind is None or axis_of(module.dimension) == axis_of(module.dimension, module.nInputDims):
-        return None
-    return functools.partial(kind, axis_of(module.dimension))
-
-
 def _index(index: int) -> int:
     """Python's index for Lua's, which may count from the end."""
     return index if index < 0 else zero_based(index)
 
 
-def axis_of(dimension: int, sample: Any = None) -> int:
-    """PyTorch's index of a dimension, where a layer may know the dimensions of a sample."""
-    return dimension if dimension < 0 else zero_based(dimension) + (sample is not None)
+def axis_of(dimension: int, sample: int | None = None) -> int:
+    """PyTorch's index of a dimension; that of a sample with so many dimensions is counted from the end."""
+    if dimension > 0 and sample is not None:
+        return dimension - (sample + 1)
+    return _index(dimension)
 
 
 # ---- exact forms
@@ -182,7 +176,7 @@ def _transpose(module: Any) -> Make | None:
 
 
 def _replicate(module: Any) -> Make:
-    axis = axis_of(module.dim, module.ndim)
+    axis = axis_of(module.dim, None if module.ndim is None else module.ndim + 1)  # of the output
     if module.nfeatures == 1:
         return functools.partial(emitted_layers.Unsqueeze, axis)
     return functools.partial(emitted_layers.Replicate, module.nfeatures, axis)
@@ -240,7 +234,3 @@ SHORT_FOR_A_BATCH: Mapping[Any, Callable[[Any], Make | None]] = {
     nn.SpatialSoftMax: lambda module: functools.partial(tnn.Softmax, dim=1),
     nn.SpatialLogSoftMax: lambda module: functools.partial(tnn.LogSoftmax, dim=1),
 }
-
-
-# Those that do the same to a sample and to a batch, but along another dimension
-_OF_A_SAMPLE: Mapping[Any, Any] = {nn.JoinTable: emitted_layers.Join, nn.SplitTable: emitted_layers.Split}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from converters import emitted
-from converters.brief import SHORT_FOR_A_BATCH, of_a_batch, of_a_sample
+from converters.brief import SHORT_FOR_A_BATCH, of_a_batch
 from converters.lift import plain
 from converters.native import Layer, Plan, layer_of, native_form
 from converters.residual import Residual, with_residuals
@@ -47,12 +47,11 @@ def _sequential(module: Sequential, plan: Plan, path: str) -> Layer:
 
 def _brief(module: Module, plan: Plan, path: str) -> Layer:
     """The short form that is right for the input of the proof, if there is one."""
-    make = of_a_sample(module) if id(module) in plan.written else of_a_batch(module)
+    make = None if id(module) in plan.written else of_a_batch(module)
     if make is None:
         return layer_of.dispatch(Module)(module, plan, path)
     layer = Layer(make, module, path)
-    if id(module) not in plan.written:
-        plan.natives.append(layer)
+    plan.natives.append(layer)
     return layer
 
 

@@ -112,7 +112,7 @@ def test_usual_arguments_are_left_out(module: nn.Module, text: str) -> None:
         (nn.View(4), "Reshape(-1, 4)"),
         (nn.View(2, 2).setNumInputDims(3), "Reshape(-1, 2, 2)"),
         (nn.View(2, -1).setNumInputDims(3), "ReshapeEach(2, -1)"),
-        (nn.JoinTable(1, 2), "Join(1)"),
+        (nn.JoinTable(1, 2), "Join(-2)"),
         (nn.Transpose(Table(2, 3)), "Transpose(1, 2)"),
         (nn.Mean(3), "Mean(2)"),
         (nn.SelectTable(-1), "Entry(-1)"),
@@ -129,7 +129,7 @@ def test_short_forms(module: nn.Module, text: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(3, 2, 4), (2, 4)])
-def test_short_form_for_what_the_input_is(size: tuple[int, ...]) -> None:
+def test_short_form_for_samples_and_batches(size: tuple[int, ...]) -> None:
     """With a batch nn.SplitTable(1, 2) counts its dimension from the second."""
     module = nn.SplitTable(1, 2)
     input = torch.randn(*size)
