@@ -197,7 +197,7 @@ def test_division_by_what_there_is() -> None:
         (nn.SpatialCrossMapLRN(5), (2, 7, 4, 4), "LocalResponseNorm"),
         (nn.SpatialCrossMapLRN(4), (2, 7, 4, 4), "SpatialCrossMapLRN"),
         (nn.SpatialBatchNormalization(3), (2, 3, 4, 4), "BatchNorm2d"),
-        (nn.TemporalMaxPooling(2), (2, 5, 3), "TemporalMaxPooling"),
+        (nn.TemporalMaxPooling(2), (2, 5, 3), "FramesMaxPool1d"),
     ],
     ids=str,
 )
