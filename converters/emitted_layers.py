@@ -193,7 +193,7 @@ class ReshapeEach(nn.Module):
         self.size = size
 
     def forward(self, input: Tensor) -> Tensor:
-        return input.reshape(len(input), *self.size)
+        return input.reshape(input.shape[0], *self.size)
 
 
 class Transpose(nn.Module):
