@@ -68,28 +68,59 @@ class Blocks:
 
     def _define(self, some: list[Part]) -> None:
         """Write a function for these occurrences, and calls of it in their place."""
-        columns = _columns(some)
-        groups = [column for column in dict.fromkeys(columns) if len(set(column)) > 1]
+        form = Form(some)
+        star, name = "*" * (len(some[0]) > 1), self.names.add(some[0], _title(some[0]))
+
+        def called(part: Part) -> Call:
+            return Call(star + name, (), form.arguments(part))
+
+        self.calls = [_replaced(call, form.form, called) for call in self.calls]
+        for other, (parameters, others) in self.functions.items():
+            inside = tuple(_replaced(call, form.form, called) for call in others)
+            self.functions[other] = parameters, _replaced_part(inside, form.form, called)
+        self.functions[name] = ", ".join(form.parameters), form.results
+
+
+class Form:
+    """What some parts have in common: `results`, with names of `parameters` for what is different in them."""
+
+    def __init__(self, some: list[Part]) -> None:
+        self.form = _form(some[0])
+        self.columns = _columns(some)
+        groups = _varying(self.columns)
         labels = [argument.name for call in some[0] for argument in call.values]
-        pairs = list(zip(labels, columns, strict=True))
+        pairs = list(zip(labels, self.columns, strict=True))
         wanted = {group: _parameter([label for label, one in pairs if one == group]) for group in groups}
         names = Names(IMPORTS)
         names.number(wanted)
-        star, name = "*" * (len(some[0]) > 1), self.names.add(some[0], _title(some[0]))
-        form = _form(some[0])
+        self.names = {group: names[group] for group in groups}
+        self.results = _template(some, [names.get(column, "") for column in self.columns])
 
-        def called(part: Part) -> Call:
-            texts = [argument.text for call in part for argument in call.values]
-            given = [(names[group], texts[columns.index(group)]) for group in groups]
-            arguments = tuple(Argument(one, text, named=i > 1) for i, (one, text) in enumerate(given))
-            return Call(star + name, (), arguments)
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the parameters."""
+        return list(self.names.values())
 
-        results = _template(some, [names.get(column, "") for column in columns])
-        self.calls = [_replaced(call, form, called) for call in self.calls]
-        for other, (parameters, others) in self.functions.items():
-            inside = tuple(_replaced(call, form, called) for call in others)
-            self.functions[other] = parameters, _replaced_part(inside, form, called)
-        self.functions[name] = ", ".join(names[group] for group in groups), results
+    def arguments(self, part: Part) -> tuple[Argument, ...]:
+        """What a part has for the parameters."""
+        texts = [argument.text for call in part for argument in call.values]
+        given = [(name, texts[self.columns.index(group)]) for group, name in self.names.items()]
+        return tuple(Argument(name, text, named=i > 1) for i, (name, text) in enumerate(given))
+
+
+def varying(some: list[Part]) -> int | None:
+    """In how many arguments parts are different; None if they are too many for a function."""
+    count = len(_varying(_columns(some)))
+    return count if count <= _MOST else None
+
+
+def _varying(columns: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Those that are not the same value everywhere; a parameter of a function around may be any value."""
+    return [column for column in dict.fromkeys(columns) if len(set(column)) > 1 or _is_parameter(column[0])]
+
+
+def _is_parameter(text: str) -> bool:
+    return text.isidentifier() and text not in ("None", "True", "False")
 
 
 def _parts(call: Call) -> Iterator[tuple[Any, Part]]:
@@ -129,8 +160,7 @@ def _columns(some: list[Part]) -> list[tuple[str, ...]]:
 
 def _is_clear(some: list[Part]) -> bool:
     """Whether a function for these has few arguments, and makes more than one layer."""
-    varying = {column for column in _columns(some) if len(set(column)) > 1}
-    return len(varying) <= _MOST and sum(1 for call in some[0] for _ in call.walk()) > 2
+    return varying(some) is not None and sum(1 for call in some[0] for _ in call.walk()) > 2
 
 
 def _saved(some: list[Part]) -> int:
@@ -192,10 +222,11 @@ def _title(part: Part) -> str:
     outermost = part[0].function.lstrip("*")
     if len(part) == 1 and not outermost.startswith("nn."):
         return f"{kind(outermost)}_block"
-    inside = [one.function.rpartition(".")[2] for call in part for one in call.walk() if not one.children]
-    if any(name in ("CAddTable", "Identity") for name in inside):
+    if any(one.function == "Residual" for call in part for one in call.walk()):
         return "residual_block"
-    return f"{kind(inside[0].lstrip('*')).removesuffix('_block')}_block"
+    inside = [one.function.rpartition(".")[2] for call in part for one in call.walk() if not one.children]
+    first = next((name for name in inside if not name.startswith(_FOLLOWING)), inside[0])
+    return f"{kind(first.lstrip('*')).removesuffix('_block')}_block"
 
 
 def _parameter(labels: list[str]) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from converters.text import bracketed, is_torch, literal
+from converters.text import bracketed, literal
 
 # The themes of torch.nn whose layers take one number where a size is the same in all dimensions
 _ONE_FOR_ALL = ("conv", "pooling", "padding")
+_signature = functools.lru_cache(inspect.signature)
 _SIZES = ("input_size", "hidden_size")  # of recurrent layers, whose signature does not tell
 
 
@@ -69,15 +70,17 @@ class Call:
 def arguments_of(make: functools.partial[Any]) -> Iterator[Argument]:
     """The arguments of a call yet to be made."""
     kind: Any = make.func
-    parameters = inspect.signature(kind).parameters if is_torch(kind) else {}
-    if not parameters or any(one.kind is one.VAR_POSITIONAL for one in parameters.values()):
-        names = _SIZES if issubclass(kind, torch.nn.RNNBase) else (*inspect.signature(kind).parameters,)
+    parameters = _signature(kind).parameters
+    if not _is_like_torch(kind) or any(one.kind is one.VAR_POSITIONAL for one in parameters.values()):
+        names = _SIZES if issubclass(kind, torch.nn.RNNBase) else (*parameters,)
         for name, value in zip_longest(names[: len(make.args)], make.args, fillvalue="value"):
             yield Argument(name, literal(value), named=False)
         for name, value in make.keywords.items():
-            yield Argument(name, literal(value))
+            default = parameters[name].default if name in parameters else inspect.Parameter.empty
+            usual = type(value) is type(default) and value == default
+            yield Argument(name, literal(value), literal(value) if usual else None)
         return
-    given = inspect.signature(kind).bind(*make.args, **make.keywords)
+    given = _signature(kind).bind(*make.args, **make.keywords)
     positional = len(make.args)
     given.apply_defaults()
     values = {name: _short(kind, value) for name, value in given.arguments.items()}
@@ -92,6 +95,11 @@ def arguments_of(make: functools.partial[Any]) -> Iterator[Argument]:
         same = not required and type(value) is not bool and type(default) is not bool and value == default
         known = None if required or alone else text if same or value is default else ""
         yield Argument(name, text, known, named=not (required or alone))
+
+
+def _is_like_torch(kind: Any) -> bool:
+    """Whether the constructor is one of torch.nn's own layers."""
+    return next(cls for cls in kind.__mro__ if "__init__" in vars(cls)).__module__.startswith("torch.nn.")
 
 
 def _short(kind: Any, value: Any) -> Any:

@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import nn as tnn
 
-from converters.lift import expression
+from converters import emitted_layers
+from converters.brief import swaps_of
+from converters.lift import expression, expression_of
 from converters.native import FAILURES, Layer
 from converters.text import IMPORTS, Unconvertible, is_torch, literal
 from t7compat import nn
-from t7compat.nn.shapes import zero_based
 
 
 class Expression(tnn.Module):
@@ -48,11 +49,13 @@ def _text(layer: Layer, inputs: int) -> str | None:
     make, module = layer.make, layer.origin
     if is_torch(make.func):
         return _TORCH[make.func](*make.args, **make.keywords) if make.func in _TORCH else None
+    if make.func in _COMBINED:
+        sign, whole = _COMBINED[make.func]
+        return f" {sign} ".join(f"x[{i}]" for i in range(inputs)) if inputs > 1 else whole
+    if make.func.__module__ == emitted_layers.__name__:
+        return expression_of(make)
     if "definition" not in vars(make.func):  # a rule has made another layer of it
         return None
-    if type(module) in _COMBINED:
-        sign, whole = _COMBINED[type(module)]
-        return f" {sign} ".join(f"x[{i}]" for i in range(inputs)) if inputs > 1 else whole
     return _OF_A_BATCH[type(module)](module) if type(module) in _OF_A_BATCH else expression(module)
 
 
@@ -73,110 +76,19 @@ _TORCH: Mapping[Any, Callable[..., str]] = {
     tnn.LogSoftmax: lambda dim: f"torch.log_softmax(x, {literal(dim)})",
     tnn.Flatten: lambda: "x.flatten(1)",
 }
-_COMBINED = {nn.CAddTable: ("+", "sum(x)"), nn.CMulTable: ("*", "math.prod(x)")}
-
-
-def _axis(dimension: Any, sample: Any = None) -> str:
-    """PyTorch's index of a dimension, where a layer may know the dimensions of a sample."""
-    return literal(dimension if dimension < 0 else zero_based(dimension) + (sample is not None))
-
-
-def _entry(index: Any) -> str | None:
-    return None if isinstance(index, str) else literal(index if index < 0 else zero_based(index))
-
-
-def _join(module: Any) -> str:
-    return f"torch.cat(x, {_axis(module.dimension, module.nInputDims)})"
-
-
-def _split(module: Any) -> str:
-    return f"x.unbind({_axis(module.dimension, module.nInputDims)})"
-
-
-def _select(module: Any) -> str | None:
-    entry = _entry(module.index)
-    return entry and f"x[{entry}]"
-
-
-def _narrow(module: Any) -> str | None:
-    start = zero_based(module.offset)
-    return f"x[{literal(start)}:{literal(start + module.length)}]" if start >= 0 < module.length else None
+_COMBINED = {emitted_layers.Total: ("+", "sum(x)"), emitted_layers.Product: ("*", "math.prod(x)")}
 
 
 def _product(module: Any) -> str:
     return f"x[0]{'.mT' if module.transA else ''} @ x[1]{'.mT' if module.transB else ''}"
 
 
-def _reshape(module: Any) -> str:
-    size = [literal(n) for n in module.size]
-    return f"x.reshape({', '.join(size if module.batchMode is False else ['-1', *size])})"
-
-
-def _view(module: Any) -> str | None:
-    size = [literal(int(n)) for n in module.size]
-    if module.numInputDims is None:  # what is left over is a batch: that depends on the input
-        return f"x.reshape({', '.join(size)})" if "-1" in size else None
-    if size == ["-1"]:
-        return "x.flatten(1)"
-    return f"x.reshape({', '.join(['len(x)' if '-1' in size else '-1', *size])})"
-
-
 def _transpose(module: Any) -> str:
-    swaps = [(_axis(a, module.numInputDims), _axis(b, module.numInputDims)) for a, b in module.permutations]
-    return "x" + "".join(f".transpose({a}, {b})" for a, b in swaps)
+    return "x" + "".join(f".transpose({literal(a)}, {literal(b)})" for a, b in swaps_of(module))
 
 
-def _replicate(module: Any) -> str:
-    axis = _axis(module.dim, module.ndim)
-    one = f"x.unsqueeze({axis})"
-    return one if module.nfeatures == 1 else f"{one}.repeat_interleave({literal(module.nfeatures)}, {axis})"
-
-
-def _sum(module: Any) -> str:
-    keep = "" if module.squeeze else ", keepdim=True"
-    return f"x.{'mean' if module.sizeAverage else 'sum'}({_axis(module.dimension, module.nInputDims)}{keep})"
-
-
-def _extreme(module: Any) -> str:
-    which = "max" if isinstance(module, nn.Max) else "min"
-    return f"x.{which}({_axis(module.dimension, module.nInputDims)}).values"
-
-
-def _squeeze(module: Any) -> str | None:
-    return module.dim and f"x.squeeze({_axis(module.dim, module.numInputDims)})"
-
-
-def _slices(module: Any) -> str | None:
-    start = zero_based(module.index)
-    if not start >= 0 < module.length:
-        return None
-    return f"x.narrow({_axis(module.dimension)}, {literal(start)}, {literal(module.length)})"
-
-
-# The texts for classes of Torch that torch.nn does not have
-_OF_A_BATCH: Mapping[Any, Callable[[Any], str | None]] = {
-    nn.JoinTable: _join,
-    nn.SplitTable: _split,
-    nn.SelectTable: _select,
-    nn.NarrowTable: _narrow,
-    nn.CSubTable: lambda module: "x[0] - x[1]",
-    nn.CDivTable: lambda module: "x[0] / x[1]",
-    nn.MM: _product,
-    nn.DotProduct: lambda module: "(x[0] * x[1]).sum(-1)",
-    nn.Reshape: _reshape,
-    nn.View: _view,
-    nn.Transpose: _transpose,
-    nn.Replicate: _replicate,
-    nn.Sum: _sum,
-    nn.Mean: _sum,
-    nn.Max: _extreme,
-    nn.Min: _extreme,
-    nn.Squeeze: _squeeze,
-    nn.Select: lambda module: f"x.select({_axis(module.dimension)}, {_entry(module.index)})",
-    nn.Narrow: _slices,
-    nn.SpatialSoftMax: lambda module: "torch.softmax(x, 1)",
-    nn.SpatialLogSoftMax: lambda module: "torch.log_softmax(x, 1)",
-}
+# The texts for classes of Torch whose layer reads differently
+_OF_A_BATCH: Mapping[Any, Callable[[Any], str | None]] = {nn.MM: _product, nn.Transpose: _transpose}
 
 
 # ---- putting expressions together

@@ -141,12 +141,24 @@ class Forward:
         if i in self.labels:
             return self.labels[i]
         if whole is not None:
-            return self.labels.get(whole) or ("part" if whole else "x")
+            return self.labels.get(whole) or self._result(whole, i)
         if i == 0:
             return "input" if len(self.parts.get(0, ())) == self.uses[0] else "x"
         if node.layer is not None and node.calls:
             return self.members[node.layer]
         return "values" if node.layer is None else kind(type_name(node.layer.origin).rpartition(".")[2])
+
+    def _result(self, whole: int, part: int) -> str:
+        """The name for an entry of what a layer gives, or of the input."""
+        names = getattr(self.nodes[whole].layer, "results", ())
+        entry = self.nodes[part].entry
+        return names[entry] if entry is not None and entry < len(names) else "part" if whole else "x"
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names that are right for what it gives, perhaps with numbers."""
+        values = self.sources[self.output] if self.nodes[self.output].layer is None else (self.output,)
+        return tuple(map(self._wanted, values or (self.output,)))
 
     def _names(self) -> Names:
         names = Names(_TAKEN)

@@ -25,10 +25,12 @@ _ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "ti
 
 def as_network(layer: Layer) -> Layer:
     """The layer as one that has a class of its own in a written file: a graph, or a Sequential."""
-    is_chain = layer.make.func in CHAINS
-    if is_chain and len(layer.children) == 1 and isinstance(layer.children[0], Graph):
+    from converters.folding import folded  # which makes graphs
+
+    layer = folded(layer)
+    while layer.make.func in CHAINS and len(layer.children) == 1 and isinstance(layer.children[0], Graph):
         layer = layer.children[0]
-    elif not (is_chain or isinstance(layer, Graph)):
+    if layer.make.func not in CHAINS and not isinstance(layer, Graph):
         layer = Layer(functools.partial(torch.nn.Sequential), None, "", (layer,))
     return going_on(layer)
 
@@ -37,7 +39,8 @@ def as_network(layer: Layer) -> Layer:
 class Graph(Layer):
     """A layer that is a class of its own: `forward` is the text of that function.
 
-    The names of its children are those in the class.
+    The names of its children are those in the class, whose own name is `title`.  `results` are the names of
+    the values that it gives.
     """
 
     is_class: ClassVar[bool] = True
@@ -45,6 +48,8 @@ class Graph(Layer):
     nodes: tuple[Node, ...]
     names: tuple[str, ...]
     forward: str
+    title: str = ""
+    results: tuple[str, ...] = ()
     goes_on: bool = False  # whether it has a method `run`
 
     def members(self) -> Iterable[tuple[str, Layer]]:
@@ -52,13 +57,13 @@ class Graph(Layer):
 
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
         nodes = [node._replace(layer=node.layer and change(node.layer)) for node in self.nodes]
-        return graph(nodes, self.origin, self.path, goes_on=self.goes_on)
+        return graph(nodes, self.origin, self.path, self.title, goes_on=self.goes_on)
 
     def calls(self) -> Iterable[Layer]:
         return [node.layer for node in self.nodes if node.layer is not None and node.calls]
 
     def with_run(self) -> Layer:
-        return graph(self.nodes, self.origin, self.path, goes_on=True)
+        return graph(self.nodes, self.origin, self.path, self.title, goes_on=True)
 
     def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
         for node in self.nodes:
@@ -67,16 +72,20 @@ class Graph(Layer):
         return super()._construct(made)
 
 
-def graph(nodes: Iterable[Node], origin: Any, path: str, *, goes_on: bool = False) -> Graph:
+def graph(
+    nodes: Iterable[Node], origin: Any, path: str, title: str = "graph", *, goes_on: bool = False
+) -> Graph:
     """The layer for a graph of nodes; the first one is its input, and the last one its output."""
     nodes = tuple(nodes)
     names = _names(nodes)
-    text = Forward(nodes, names).text()
+    forward = Forward(nodes, names)
+    text, members = forward.text(), tuple(names.values())
     imports = frozenset(name for name in free_names(text) if name in IMPORTS)
-    make = functools.partial(_class_of(text, tuple(names.values()), imports, goes_on))
+    make = functools.partial(_class_of(text, members, imports, goes_on))
+    children, results = tuple(names), forward.results
     return Graph(
-        make, origin, path, tuple(names),
-        nodes=nodes, names=tuple(names.values()), forward=text, goes_on=goes_on,
+        make, origin, path, children,
+        nodes=nodes, names=members, forward=text, title=title, results=results, goes_on=goes_on,
     )  # fmt: skip
 
 
@@ -99,7 +108,10 @@ def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
 def _kind_of(layer: Layer) -> str:
     cls: Any = layer.make.func
     if isinstance(layer, Graph):
-        return "graph"
+        return layer.title
+    if cls is torch.nn.Sequential and layer.children:
+        first = next((child for child in layer.children if child.state), layer.children[0])
+        return f"{_kind_of(first).removesuffix('_block')}_block"
     if issubclass(cls, torch.nn.RNNBase):
         cls = next(base for base in cls.__mro__ if is_torch(base))
     return kind(type_name(layer.origin).rpartition(".")[2] if cls is emitted.Missing else cls.__name__)
@@ -138,7 +150,8 @@ def _graph(module: gModule, plan: Plan, path: str) -> Layer:
         for child in place.children:
             received.setdefault(id(child.data), {})[child.data.mapindex[data]] = len(nodes) - 1
     nodes.append(Node(_in_order(received[id(module.outnode.data)])))
-    return graph(nodes, module, path)
+    name = word(module.name) if isinstance(module.name, str) else ""
+    return graph(nodes, module, path, name or "graph")
 
 
 def _node(data: Any, received: Mapping[int, Mapping[int, int]], layers: Any, plan: Plan) -> Node:

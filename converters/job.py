@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -177,9 +178,12 @@ class Job:
         place = f" ({self.where})" if self.where else ""
         lines = [f"{self.report.typename} of {self.file}{place}, converted from Lua Torch7.", ""]
         if found.input:
-            lines += [f"Input, for example: {found.input}", f"Output: {found.output}"]
-        lines.append("Where Torch has a table, this is a tuple.  Indices in tensors count from 1, as in Lua.")
-        lines += ["", *(line[0].upper() + line[1:] + "." for line in (*report.results, *report.warnings))]
+            output = re.sub(r"torch\.\w+ of size ", "", found.output)
+            lines += [f"Input, for example: {_in_tuples(found.input)}", f"Output: {_in_tuples(output)}"]
+        if not found.input or "indices" in found.input:
+            lines.append("Indices in tensors count from 1, as in Lua.")
+        lines += ["", *(_in_tuples(f"{_begun(line)}.") for line in report.results)]
+        lines += [f"{_begun(line)}." for line in report.warnings]
         lines = [
             part for line in lines for part in textwrap.wrap(line, 100, subsequent_indent="    ") or [""]
         ]
@@ -250,6 +254,16 @@ def _judge(found: Verification, run: Callable[[], Any], want: Any) -> None:
         found.outcome, found.reason = "deviates", f"the written file fails: {_first_line(error)}"
         return
     found.judge(difference(tuple(leaves(got)), tuple(leaves(want))))
+
+
+def _in_tuples(text: str) -> str:
+    """A text with Torch's tables as tuples."""
+    return text.translate(str.maketrans("{}", "()"))
+
+
+def _begun(sentence: str) -> str:
+    """A sentence, which begins with a capital unless with the place of a module."""
+    return sentence if re.match(r"\w*[.\[]", sentence) else sentence[:1].upper() + sentence[1:]
 
 
 def _unchanged(value: Any) -> Any:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 
+from converters.brief import exact, state_of
 from converters.text import (
     IMPORTS,
     Edit,
@@ -26,6 +28,7 @@ from converters.text import (
     source_of,
     span,
 )
+from converters.wording import in_words_of_pytorch
 from t7compat.nn.containers import Container
 from t7compat.nn.module import Module
 from t7compat.t7file.objects import Storage
@@ -34,7 +37,7 @@ from t7compat.table import Table
 # What there is in an expression that reads well in the middle of another one
 _SIMPLE = (
     ast.Call, ast.keyword, ast.Attribute, ast.Name, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Tuple,
-    ast.Subscript, ast.operator, ast.unaryop, ast.expr_context,
+    ast.Subscript, ast.Slice, ast.Starred, ast.operator, ast.unaryop, ast.expr_context,
 )  # fmt: skip
 _KNOWN = "self", *IMPORTS
 _RENAMED = {"train": "training"}  # fields that every torch.nn.Module has under another name
@@ -46,8 +49,12 @@ def lifted(module: Module) -> tuple[functools.partial[Any], dict[str, torch.Tens
     Raises Unconvertible if `compute` uses more than its arguments, plain fields, and what text.py can take
     along.
     """
+    if (short := exact(module)) is not None:
+        return short, state_of(module)
     kind: Any = type(module)
     forward = _forward(kind)
+    if forward.hands_on:
+        return functools.partial(torch.nn.Sequential), {}
     values = {name: getattr(module, name, None) for name in (*kind.parameter_names, *forward.fields)}
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     cls, defaults = _written_class(kind, tuple(name for name in forward.fields if name in tensors))
@@ -68,24 +75,63 @@ def expression(module: Module) -> str | None:
     if kind.parameter_names or isinstance(module, Container):
         return None
     forward = _forward(kind)
-    function = ast.parse(forward.text).body[0]
+    values = {n: plain(getattr(module, n), f"its field {n}", n in forward.indexed) for n in forward.fields}
+    return _inlined(forward.text, values)
+
+
+def expression_of(make: functools.partial[Any]) -> str | None:
+    """The same for the layer that a call makes of a class that written files may contain."""
+    given = inspect.signature(make.func).bind(*make.args, **make.keywords)
+    given.apply_defaults()
+    kind: Any = make.func
+    values = {name: value for name, value in given.arguments.items() if not isinstance(value, dict)}
+    return _inlined(_source_of(kind.forward), values)
+
+
+_source_of = functools.cache(source_of)
+
+
+def _inlined(text: str, values: Mapping[str, Any]) -> str | None:
+    """What a method `forward` gives for `x` and these fields, if that is one simple expression."""
+    function = ast.parse(text).body[0]
     assert isinstance(function, ast.FunctionDef)
     *before, last = function.body
     if before or not isinstance(last, ast.Return) or last.value is None:
         return None
-    values = {n: plain(getattr(module, n), f"its field {n}", n in forward.indexed) for n in forward.fields}
     if any(set(literal(value)) & set("'\\") for value in values.values()):
         return None
-    given, edits = function.args.args[1].arg, []
-    for node in ast.walk(last.value):
-        if isinstance(node, ast.Attribute) and _is_field(node) and node.attr in values:
-            edits.append(Edit(*span(node), literal(values[node.attr])))
-        elif isinstance(node, ast.Name) and node.id == given:
-            edits.append(Edit(*span(node), "x"))
-        elif not isinstance(node, _SIMPLE) or (isinstance(node, ast.Name) and node.id not in _KNOWN):
-            return None
-    text = edited(forward.text, edits)
-    return ast.unparse(ast.parse(text).body[0].body[0].value)  # type: ignore[attr-defined]
+    nodes = list(ast.walk(last.value))
+    if not all(isinstance(node, _SIMPLE) for node in nodes):
+        return None
+    given = function.args.args[1].arg
+    if any(isinstance(node, ast.Name) and node.id not in (given, *_KNOWN) for node in nodes):
+        return None
+    return ast.unparse(_Inlined(given, values).visit(last.value))
+
+
+class _Inlined(ast.NodeTransformer):
+    """Puts `x` and the values of fields in their places; what is left out by default, is left out."""
+
+    def __init__(self, given: str, values: Mapping[str, Any]) -> None:
+        self.given, self.values = given, values
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name("x") if node.id == self.given else node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        if _is_field(node) and node.attr in self.values:
+            return ast.parse(literal(self.values[node.attr]), mode="eval").body
+        return self.generic_visit(node)  # type: ignore[return-value]
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        starred = [part.value.elts if _is_tuple(part) else [part] for part in node.args]  # type: ignore
+        keywords = [one for one in node.keywords if ast.unparse(one) != "keepdim=False"]
+        return ast.Call(node.func, [part for parts in starred for part in parts], keywords)
+
+
+def _is_tuple(node: ast.expr) -> bool:
+    return isinstance(node, ast.Starred) and isinstance(node.value, ast.Tuple)
 
 
 def plain(value: Any, what: str, indexed: bool = False) -> Any:
@@ -136,6 +182,8 @@ class _Forward:
             if isinstance(node, ast.Attribute) and _is_field(node) and node.attr not in cls.parameter_names:
                 edits += self._field(cls, node)
         self.text = edited(source, edits)
+        one = f"return self[0]({function.args.args[1].arg})"
+        self.hands_on = issubclass(cls, Container) and self.text.split("\n")[1:] == [f"    {one}"]
 
     def _field(self, cls: Any, node: ast.Attribute) -> list[Edit]:
         if not isinstance(node.ctx, ast.Load):
@@ -200,7 +248,7 @@ def _written_class(cls: Any, buffers: tuple[str, ...]) -> tuple[Any, dict[str, A
     body += [f'self.register_buffer("{name}", torch.zeros({name}_size))' for name in buffers]
     body += [f"self.{name} = {name}" for name in options]
 
-    blocks = [_docstring(cls)] if cls.__doc__ else []
+    blocks = [_docstring(cls, {*parameters, *buffers, *options})] if cls.__doc__ else []
     if arguments:
         header = bracketed("def __init__(", ["self", *children, *arguments], "):", 4)
         blocks.append("\n".join([header, *(f"    {line}" for line in body)]))
@@ -213,6 +261,6 @@ def _written_class(cls: Any, buffers: tuple[str, ...]) -> tuple[Any, dict[str, A
     return made, defaults
 
 
-def _docstring(cls: Any) -> str:
-    text = inspect.cleandoc(cls.__doc__)
+def _docstring(cls: Any, fields: Collection[str]) -> str:
+    text = in_words_of_pytorch(cls.__doc__, fields)
     return f'"""{text}\n"""' if "\n" in text else f'"""{text}"""'

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from converters import emitted, emitted_states, emitted_steps
+from converters import emitted, emitted_layers, emitted_states, emitted_steps
 from converters.lift import lifted
 from converters.text import Definition, Unconvertible, definition_of, in_order, is_torch, literal
 from t7compat.dpnn.misc import ReverseTable
@@ -320,8 +320,8 @@ def _computes(layer: Layer) -> Any:
 
 _BACKWARDS = ReverseTable, ReverseSequence, SeqReverseSequence
 _HANDING_ON = (
-    torch.nn.Sequential, emitted.InType, emitted_steps.MaskZero, emitted_steps.OneStep,
-    emitted_steps.OverSteps,
+    torch.nn.Sequential, emitted.InType, emitted_layers.Residual, emitted_steps.MaskZero,
+    emitted_steps.OneStep, emitted_steps.OverSteps,
 )  # fmt: skip
 _CALLING_ONCE = [
     kind.compute

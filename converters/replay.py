@@ -18,6 +18,7 @@ from converters.compare import Difference, difference
 from converters.graphs import Graph
 from converters.native import CHAINS, FAILURES, Layer
 from converters.recurrent import remembers
+from converters.residual import one_by_one
 from t7compat.nn.containers import ParallelTable
 from t7compat.nn.module import Module
 from t7compat.rnn.sequencer import AbstractSequencer
@@ -96,14 +97,21 @@ def replay(network: Layer) -> Replay:
 def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     """Go through a layer and note the steps; gives what comes out of it."""
     module, begin = layer.origin, len(steps)
+    children = list(one_by_one(layer.children))
     if isinstance(layer, Graph):
-        _enter_graph(layer, given, steps)
-    elif isinstance(module, Module) and [child.origin for child in layer.children] == list(module.children()):
+        result = _enter_graph(layer, given, steps)
+        if module is None:  # a part of a graph, of which Torch kept no output
+            return result
+    elif module is None and layer.make.func is torch.nn.Sequential:
+        for child in children:
+            given = _enter(child, given, steps)
+        return given
+    elif isinstance(module, Module) and [child.origin for child in children] == list(module.children()):
         if layer.make.func in CHAINS:
-            for child in layer.children:
+            for child in children:
                 given = _enter(child, given, steps)
             return given
-        for i, child in enumerate(layer.children):
+        for i, child in enumerate(children):
             if module.shares_input:
                 _enter(child, given, steps)
             else:
@@ -112,8 +120,8 @@ def _enter(layer: Layer, given: Place, steps: list[Step]) -> Place:
     return Place(steps[-1])
 
 
-def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> None:
-    """Go through the nodes of a graph."""
+def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> Place:
+    """Go through the nodes of a graph; gives what comes out of it."""
     places = [given]
     for node in graph.nodes[1:]:
         sources = tuple(places[source] for source in node.sources)
@@ -121,6 +129,7 @@ def _enter_graph(graph: Graph, given: Place, steps: list[Step]) -> None:
         if node.entry is not None:
             value = value.entry(node.entry)
         places.append(value if node.layer is None else _enter(node.layer, value, steps))
+    return places[-1]
 
 
 class _Comparison:

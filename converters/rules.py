@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from converters import emitted
+from converters.brief import SHORT_FOR_A_BATCH, of_a_batch
 from converters.lift import plain
 from converters.native import Layer, Plan, layer_of, native_form
+from converters.residual import Residual, with_residuals
 from converters.text import Unconvertible, literal
 from t7compat.dpnn.augmentation import ColorTransform, SpatialRegionDropout, SpatialUniformCrop
 from t7compat.dpnn.misc import TotalDropout
@@ -18,6 +21,7 @@ from t7compat.dpnn.reinforce import Reinforce, ReinforceGamma, ReinforceNormal
 from t7compat.nested import type_name
 from t7compat.nn.adaptive_pooling import FractionalMaxPooling
 from t7compat.nn.classification import CrossEntropyCriterion
+from t7compat.nn.containers import Sequential
 from t7compat.nn.criterion import Classifying
 from t7compat.nn.module import Module
 from t7compat.nn.normalization import SpatialContrastiveNormalization
@@ -28,6 +32,31 @@ from t7compat.nngraph import ModuleFromCriterion
 from t7compat.tensortypes import parse
 
 OF_CLASSES = Classifying, CrossEntropyCriterion  # criterions whose target are classes
+
+
+@layer_of.register
+def _sequential(module: Sequential, plan: Plan, path: str) -> Layer:
+    layer = layer_of.dispatch(Module)(module, plan, path)
+    if layer.make.func is not torch.nn.Sequential:
+        return layer
+    children = with_residuals(layer.children)
+    if path and len(children) == 1 and isinstance(children[0], Residual):
+        return replace(children[0], origin=module, path=path, apart=(layer,))
+    return replace(layer, children=children)
+
+
+def _brief(module: Module, plan: Plan, path: str) -> Layer:
+    """The short form that is right for the input of the proof, if there is one."""
+    make = None if id(module) in plan.written else of_a_batch(module)
+    if make is None:
+        return layer_of.dispatch(Module)(module, plan, path)
+    layer = Layer(make, module, path)
+    plan.natives.append(layer)
+    return layer
+
+
+for _kind in SHORT_FOR_A_BATCH:
+    layer_of.register(_kind, _brief)
 
 
 @layer_of.register
@@ -81,7 +110,14 @@ def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Laye
     make = native_form(module)
     if make is None:
         raise Unconvertible("a class derived from it has no torch.nn form")
-    return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+    samples = module.randomSamples
+    if not module.newRandomPool or samples is None:
+        return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
+    is_volume = len(module.axes) == 3
+    kind: Any = emitted.FixedFractionalMaxPool3d if is_volume else emitted.FixedFractionalMaxPool2d
+    windows = samples.flip(-1) if is_volume else samples  # those of time are first in PyTorch
+    make = functools.partial(kind, *make.args, **make.keywords, windows=tuple(windows.shape))
+    return Layer(make, module, path, state={"windows": windows})
 
 
 @layer_of.register

@@ -6,14 +6,14 @@ words.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from converters.blocks import Blocks
-from converters.calls import Call, arguments_of
+from converters.blocks import Blocks, Form, varying
+from converters.calls import Argument, Call, arguments_of
 from converters.graphs import Graph
-from converters.naming import Names, camel, documented, word
+from converters.naming import Names, camel, documented
 from converters.native import Layer
 from converters.text import IMPORTS, definition_of, in_order, indented, is_torch
 
@@ -30,7 +30,7 @@ def source(name: str, about: list[str], network: Layer) -> str:
     own = [*definitions, *of_graphs]
     imports = {"nn"}.union(*(definition.imports for definition in own))
     lines = [text for alias, (_, text) in IMPORTS.items() if alias in imports]
-    standard = sorted([*(text for text in lines if "torch" not in text), "from pathlib import Path"])
+    standard = [*(text for text in lines if "torch" not in text), "from pathlib import Path"]
     head = ['"""' + documented(about[0]), *map(documented, about[1:]), '"""', ""]
     head += [*standard, "", *(text for text in lines if "torch" in text)]
 
@@ -40,18 +40,20 @@ def source(name: str, about: list[str], network: Layer) -> str:
         free = names.add(definition, definition.name)
         blocks.append(definition.text.replace(f"class {definition.name}(", f"class {free}(", 1))
     classes = {kind: names[definition_of(kind)] for kind in written}
-    known: dict[str, str] = {}  # classes by what is in them
+    arguments: dict[Any, tuple[Argument, ...]] = {}
     written_classes: dict[str, _Class] = {}
-    for layer in graphs:
-        if layer is not network:
-            one = _Class(layer, classes)
-            if (body := one.body()) not in known:
-                known[body] = names.add(layer, camel(word(str(layer.origin.name or "")) or "graph"))
-                written_classes[known[body]] = one
-            classes[layer.make.func] = known[body]
+    for some in _by_depth(layer for layer in graphs if layer is not network):
+        for alike in _alike([_Class(layer, classes, arguments) for layer in some]):
+            title = names.add(alike[0].layer, camel(alike[0].layer.title))
+            form = Form([tuple(one.calls) for one in alike])
+            for one in alike:
+                classes[one.layer.make.func] = title
+                arguments[one.layer.make.func] = form.arguments(tuple(one.calls))
+            alike[0].calls, alike[0].parameters = list(form.results), form.parameters
+            written_classes[title] = alike[0]
     class_name = names.add(network, camel(name))
     ties = list(network.shared())
-    written_classes[class_name] = _Class(network, classes, ties)
+    written_classes[class_name] = _Class(network, classes, arguments, ties)
     repeated = Blocks([call for one in written_classes.values() for call in one.calls], names)
     rest = iter(repeated.calls)
     for one in written_classes.values():
@@ -65,14 +67,21 @@ def source(name: str, about: list[str], network: Layer) -> str:
 class _Class:
     """The text of the class of a network, or of a graph in it.
 
-    `classes` has the names of the other classes that are not torch.nn's, by class or graph; `ties` are the
-    tensors that are the same as others.  `calls` make the layers, the last one the network if it is no graph.
+    `classes` has the names of the other classes that are not torch.nn's, by class or graph, and `arguments`
+    those of graphs; `ties` are the tensors that are the same as others.  `calls` make the layers, the last
+    one the network if it is no graph; `parameters` are the names of what they take from outside.
     """
 
     def __init__(
-        self, layer: Layer, classes: dict[Any, str], ties: list[tuple[str, str]] | None = None
+        self,
+        layer: Layer,
+        classes: dict[Any, str],
+        arguments: dict[Any, tuple[Argument, ...]],
+        ties: list[tuple[str, str]] | None = None,
     ) -> None:
-        self.layer, self.classes, self.ties = layer, classes, ties
+        self.layer: Any = layer
+        self.classes, self.arguments, self.ties = classes, arguments, ties
+        self.parameters: list[str] = []
         inside = list(distinct(layer, self._children))[:-1]
         counts = Counter(child for one in (*inside, layer) for child in self._children(one))
         several = [one for one in inside if counts[one] > 1]
@@ -95,7 +104,8 @@ class _Class:
         else:
             lines.append(self.calls[-1].text(8, "super().__init__"))
         lines += ["self.tie()"] * bool(self.ties)
-        methods = ["\n".join(["def __init__(self):", *map(indented, lines)])] if lines else []
+        header = f"def __init__({', '.join(['self', *self.parameters])}):"
+        methods = ["\n".join([header, *map(indented, lines)])] if lines else []
         if self.ties:
             same = [f"{_attribute(one)} = {_attribute(first)}" for one, first in self.ties]
             about = '"""Let layers share what they share in Torch; loading gives each its own."""'
@@ -118,7 +128,33 @@ class _Class:
             Call(self.variables[child], is_name=True) if child in self.variables else self._call(child)
             for child in self._children(layer)
         ]
-        return Call(function, tuple(children), tuple(arguments_of(layer.make)))
+        arguments = self.arguments.get(kind) or tuple(arguments_of(layer.make))
+        return Call(function, tuple(children), arguments)
+
+
+def _by_depth(graphs: Iterable[Graph]) -> Iterator[list[Graph]]:
+    """The graphs in groups, those that are in others first."""
+    groups: dict[int, list[Graph]] = defaultdict(list)
+    for one in graphs:
+        depth = sum(1 for layer in distinct(one) if isinstance(layer, Graph))
+        groups[depth].append(one)
+    return (groups[depth] for depth in sorted(groups))
+
+
+def _alike(some: Iterable[_Class]) -> Iterator[list[_Class]]:
+    """The classes in groups of those that may be one, with parameters."""
+    groups: dict[Any, list[_Class]] = defaultdict(list)
+    for one in some:
+        forms = tuple(call.form for call in one.calls)
+        groups[one.layer.title, one.layer.forward, tuple(one.assigned), forms].append(one)
+    for alike in groups.values():
+        if varying([tuple(one.calls) for one in alike]) is not None:
+            yield alike
+        else:
+            bodies: dict[str, list[_Class]] = defaultdict(list)
+            for one in alike:
+                bodies[one.body()].append(one)
+            yield from bodies.values()
 
 
 def distinct(network: Layer, children: Callable[[Layer], Iterable[Layer]] | None = None) -> Iterator[Layer]:

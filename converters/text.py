@@ -72,10 +72,22 @@ def source_of(value: Any) -> str:
     if inspect.isfunction(value) and (value.__code__.co_freevars or hasattr(value, "__wrapped__")):
         raise Unconvertible(f"{value.__qualname__} is made by another function, or calls that of its base")
     try:
-        text = textwrap.dedent(inspect.getsource(value)).rstrip("\n")
+        text = _classes(inspect.getmodule(value)).get(value.__qualname__) if inspect.isclass(value) else None
+        text = text or textwrap.dedent(inspect.getsource(value)).rstrip("\n")
     except (OSError, TypeError):
         raise Unconvertible(f"the source text of {value.__qualname__} is not there") from None
     return edited(text, _annotations(text))
+
+
+@functools.cache
+def _classes(module: Any) -> dict[str, str]:
+    """The texts of the classes of a file, by name: `inspect` reads all of it for each."""
+    lines = inspect.getsource(module).split("\n")
+    return {
+        node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno])
+        for node in ast.parse("\n".join(lines)).body
+        if isinstance(node, ast.ClassDef) and not node.decorator_list
+    }
 
 
 def _annotations(text: str) -> Iterator[Edit]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from converters.compare import difference
+from converters.folding import folded
 from converters.native import FAILURES, Layer, Plan
 from converters.text import Unconvertible
 from t7compat.nn.module import Module
@@ -78,4 +79,4 @@ def to_native(module: Module, input: Any = None) -> torch.nn.Module:
         plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
     if plan.problems:
         raise Unconvertible("\n".join(map(str, plan.problems.values())))
-    return copy.deepcopy(plan.root.build())
+    return copy.deepcopy(folded(plan.root).build())

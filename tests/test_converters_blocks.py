@@ -9,10 +9,12 @@ import torch
 from golden import same
 from test_converters import ABOUT, written
 
+from converters import to_native
 from converters.graphs import as_network
 from converters.native import Plan
+from converters.replay import replay
 from converters.source import source
-from t7compat import nn
+from t7compat import Table, nn
 
 
 def convolution(inputs: int, outputs: int) -> list[nn.Module]:
@@ -50,12 +52,12 @@ ARGUMENTS = [(3, 4), (4, 4), (4, 8), (8, 8), (8, 8)]
         ),
         (
             in_row(residual(3) for _ in range(8)),
-            "def residual_block():\n    return nn.Sequential(\n        ConcatTable(\n",
+            "def residual_block():\n    return nn.Sequential(\n        Residual(\n",
             "super().__init__(*[residual_block() for _ in range(8)])",
         ),
         (
-            in_row([residual(3), in_row(convolution(3, 5) + convolution(5, 5)), residual(5)]),
-            "            conv_block(channels, channels),\n",
+            in_row([residual(3), in_row(convolution(3, 5) + convolution(5, 5)), residual(5), residual(5)]),
+            "        Residual(conv_block(channels, channels)),\n",
             "residual_block(3),\n            conv_block(3, 5),\n            residual_block(5),\n",
         ),
         (
@@ -101,3 +103,72 @@ def test_what_is_shared_is_not_made_several_times() -> None:
 )
 def test_usual_arguments_are_left_out(module: nn.Module, text: str) -> None:
     assert f"super().__init__({text})" in source("written", ABOUT, as_network(Plan(module).root))
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (nn.Reshape(4), "nn.Flatten()"),
+        (nn.View(4), "Reshape(-1, 4)"),
+        (nn.View(2, 2).setNumInputDims(3), "Reshape(-1, 2, 2)"),
+        (nn.View(2, -1).setNumInputDims(3), "ReshapeEach(2, -1)"),
+        (nn.JoinTable(1, 2), "Join(-2)"),
+        (nn.Transpose(Table(2, 3)), "Transpose(1, 2)"),
+        (nn.Mean(3), "Mean(2)"),
+        (nn.SelectTable(-1), "Entry(-1)"),
+        (nn.MulConstant(2), "Scale(2)"),
+        (nn.LookupTable(5, 3, 1), "OneBasedEmbedding(5, 3, padding_idx=0)"),
+        (nn.Normalize(2), "Normalize(2)"),
+        (nn.SpatialLogSoftMax(), "nn.LogSoftmax(dim=1)"),
+        (nn.Concat(2).add(nn.Tanh()), "Concat(nn.Tanh())"),
+    ],
+    ids=str,
+)
+def test_short_forms(module: nn.Module, text: str) -> None:
+    assert f"super().__init__({text})" in source("written", ABOUT, as_network(Plan(module).root))
+
+
+@pytest.mark.parametrize("size", [(3, 2, 4), (2, 4)])
+def test_short_form_for_samples_and_batches(size: tuple[int, ...]) -> None:
+    """With a batch nn.SplitTable(1, 2) counts its dimension from the second."""
+    module = nn.SplitTable(1, 2)
+    input = torch.randn(*size)
+    network = to_native(module, input)
+    assert type(network).__name__ == "Split"
+    same(Table.from_python(network(input)), module.forward(input))
+
+
+def shortcut(planes: int) -> nn.Sequential:
+    return in_row([nn.SpatialConvolution(3, planes, 1, 1)])
+
+
+@pytest.mark.parametrize(
+    ("branches", "names"),
+    [
+        ([in_row(convolution(3, 3)), nn.Identity()], {"main"}),
+        ([nn.Identity(), in_row(convolution(3, 3))], {"main"}),
+        ([shortcut(5), in_row(convolution(3, 5))], {"main", "shortcut"}),
+        ([nn.Identity(), nn.Identity()], set()),
+    ],
+    ids=("identity last", "identity first", "shortcut", "nothing else"),
+)
+def test_residual(branches: list[nn.Module], names: set[str]) -> None:
+    table = nn.ConcatTable()
+    for branch in branches:
+        table.add(branch)
+    network = in_row([table, nn.CAddTable(), nn.Tanh()])
+    network.evaluate()
+    input = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    output = network.forward(input)
+    converted = to_native(network)
+    same(converted(input), output)
+    assert {name.split(".")[1] for name in converted.state_dict()} == names
+    found = replay(Plan(network).root)
+    assert (found.deviating, found.compared >= 2) == ({}, True)
+
+
+def test_sum_of_other_shapes_is_no_residual() -> None:
+    """Torch7 adds tensors of as many elements; PyTorch would repeat them."""
+    network = in_row([nn.ConcatTable().add(nn.Reshape(4, 1)).add(nn.Identity()), nn.CAddTable()])
+    input = torch.randn(3, 4, dtype=torch.float64)
+    same(to_native(network, input)(input), network.forward(input))

@@ -312,3 +312,27 @@ def test_hostile_class_names_stay_inside_of_strings() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
     assert f"{name} at modules[2]" in texts
+
+
+# ---- docstrings
+
+
+class Documented(nn.Module):
+    """Module that gives {x, y}, a table.  As in Torch7, `scale` is ignored.  {(n), (n)} -> (n)
+
+    With `shift`, it is added.  `output2` keeps the rest, and `setShift(n)` changes it.  It is a LongTensor.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(shift=2)
+
+    def compute(self, x: Tensor) -> Tensor:
+        y = x + self.shift
+        return y * y
+
+
+def test_docstrings_speak_of_what_is_in_the_file() -> None:
+    text = text_of(network_of(Documented()))
+    assert (
+        '"""Layer that gives (x, y), a tuple.  ((n), (n)) -> (n)\n\n    With `shift`, it is added.\n' in text
+    )

@@ -197,7 +197,7 @@ def test_division_by_what_there_is() -> None:
         (nn.SpatialCrossMapLRN(5), (2, 7, 4, 4), "LocalResponseNorm"),
         (nn.SpatialCrossMapLRN(4), (2, 7, 4, 4), "SpatialCrossMapLRN"),
         (nn.SpatialBatchNormalization(3), (2, 3, 4, 4), "BatchNorm2d"),
-        (nn.TemporalMaxPooling(2), (2, 5, 3), "TemporalMaxPooling"),
+        (nn.TemporalMaxPooling(2), (2, 5, 3), "FramesMaxPool1d"),
     ],
     ids=str,
 )
@@ -277,3 +277,20 @@ def test_unpooling_of_another_size() -> None:
     pooling.forward(wave(1, 4, 4))
     with pytest.raises(InputError, match="the size of the indices"):
         module.forward(wave(1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (lambda: nn.SpatialFractionalMaxPooling(2, 2, 3, 3), (2, 3, 8, 8)),
+        (lambda: nn.VolumetricFractionalMaxPooling(2, 2, 2, 0.5, 0.6, 0.7), (2, 3, 9, 8, 7)),
+    ],
+    ids=("planes", "volumes"),
+)
+def test_windows_that_stay_are_converted(make: Any, size: tuple[int, ...]) -> None:
+    module = make().fixPoolingRegions()
+    output = module.forward(wave(*size))
+    network = to_native(module)
+    assert torch.equal(network(wave(*size)), output)
+    assert torch.equal(network(wave(*size)), network(wave(*size)))
+    assert network(wave(1, *size[1:])).shape[1:] == output.shape[1:]

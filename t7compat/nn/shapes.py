@@ -20,7 +20,7 @@ from t7compat.table import Table
 
 
 def axis(dimension: int, dims: int, nInputDims: int | None = None) -> int:
-    """PyTorch's index of Lua's `dimension` (1-based, negative from the end) of a tensor of `dims` dimensions.
+    """The index from 0 of a `dimension` that counts from 1, or from -1 at the end, of a tensor of `dims`.
 
     Where a layer knows the dimensions `nInputDims` of a sample, one more means a batch, which comes first.
     """
@@ -33,7 +33,7 @@ def axis(dimension: int, dims: int, nInputDims: int | None = None) -> int:
 
 
 def position(index: int, count: int) -> int:
-    """Python's index of Lua's `index` (1-based, negative from the end) among `count` elements."""
+    """The index from 0 of one that counts from 1, or from -1 at the end, among `count` elements."""
     place = count + index if index < 0 else index - 1
     if not 0 <= place < count:
         raise IndexError(f"index {index} is out of the range of {count} elements")
@@ -41,14 +41,14 @@ def position(index: int, count: int) -> int:
 
 
 def from_start(index: int, count: int) -> int:
-    """Python's index of Lua's `index` among `count` elements, where it may not count from the end."""
+    """The index from 0 of one that counts from 1, and not from the end, among `count` elements."""
     if not 1 <= index <= count:
         raise IndexError(f"expected an index from 1 to {count}, got {index}")
     return index - 1
 
 
 def zero_based(index: Any) -> Any:
-    """PyTorch's index for Lua's, both from the start: a number, or a tensor of any type with several."""
+    """The index from 0 for one that counts from 1: a number, or a tensor of any type with several."""
     return index.long() - 1 if isinstance(index, torch.Tensor) else int(index) - 1
 
 
@@ -104,7 +104,7 @@ def centered(x: torch.Tensor, size: Sequence[int], joined: int) -> torch.Tensor:
 
 
 def batch_of_one(sample: torch.Tensor, dimension: int = 1) -> torch.Tensor:
-    """A sample as a batch, whose Lua `dimension` is that of the samples."""
+    """A sample as a batch; `dimension`, counted from 1, is that of the samples."""
     return sample.unsqueeze(axis(dimension, sample.dim() + 1))
 
 
