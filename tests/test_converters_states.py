@@ -195,7 +195,7 @@ def test_pieces_are_those_of_a_network_that_remembers(name: str) -> None:
 def test_state_is_that_of_each_recurrent_layer() -> None:
     network = to_native(tagger())
     _, state = network.run(words())
-    ((h, c), (other,)) = state
+    ((other,), (h, c)) = state
     assert h.shape == c.shape == (1, BATCH, 4)
     assert other.shape == (BATCH, 4)
 
