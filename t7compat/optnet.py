@@ -34,8 +34,9 @@ def optimizeMemory(net: Module, input: Any = None, opts: Any = None) -> None:
 
     opts.mode is "inference" (the default) or "training".  In inference there is no backward, and unless
     opts.removeGradParams is false no memory for the gradients of the parameters, and no `getParameters`.  In
-    training, backward goes with the input of the last forward only.  The options `inplace` and
-    `reuseBuffers`, and the `input`, on which the Lua package tries the network, change nothing here.
+    training, a `backward` that is not the first one after a forward of its input computes that anew.  The
+    options `inplace` and `reuseBuffers`, and the `input`, on which the Lua package tries the network, change
+    nothing here.
 
     Modules inside others than the plain containers (Sequential, Concat, ConcatTable, DepthConcat, Parallel,
     ParallelTable, gModule) keep what they have, and so do modules with state of their own.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from golden import gradients, same
 
 import t7compat
 from t7compat import InputError, Table, nn, optnet
@@ -19,7 +20,7 @@ def convnet() -> Any:
     branches = nn.Concat(2).add(nn.SpatialConvolution(4, 3, 1, 1))
     branches.add(nn.Sequential().add(nn.SpatialConvolution(4, 5, 3, 3, 1, 1, 1, 1)).add(nn.ReLU(True)))
     net = nn.Sequential().add(nn.SpatialConvolution(3, 4, 3, 3)).add(nn.SpatialBatchNormalization(4))
-    net.add(nn.ReLU(True)).add(branches).add(nn.SpatialMaxPooling(2, 2)).add(nn.SpatialDropout(0.3))
+    net.add(nn.ReLU(True)).add(branches).add(nn.SpatialMaxPooling(2, 2)).add(nn.Dropout(0.3))
     return net.add(nn.View(-1).setNumInputDims(3)).add(nn.Linear(32, 5)).add(nn.LogSoftMax())
 
 
@@ -130,12 +131,34 @@ def test_afterwards_inner_values_are_there_again() -> None:
     optnet.optimizeMemory(net, input, {"mode": "training"})
     net.forward(input)
     assert not tensors(net.get(2).output)
-    with pytest.raises(InputError, match="expected the input of the last forward"):
-        net.backward(rows(4, SIZE), rows(4, SIZE))
     optnet.removeOptimization(net)
     output = net.forward(input)
     net.backward(input, output)
     assert net.get(2).output[1].shape == net.get(2).gradInput.shape == (4, SIZE)
+
+
+@every_network
+def test_backward_that_needs_the_forward_again(name: str) -> None:
+    make, sample = NETWORKS[name]
+    net, input, another = make(), sample(), sample()
+    other = net.clone()
+    optnet.optimizeMemory(other, None, {"mode": "training"})
+    for module in (net, other):
+        t7compat.manualSeed(1)
+        module.forward(input)
+        module.zeroGradParameters()
+        for scale in (1, 0.5):
+            module.backward(input, net.output, scale)
+        module.updateGradInput(input, net.output)
+        module.accGradParameters(input, net.output)
+    same(other.gradInput, net.gradInput)
+    same(gradients(other), gradients(net))
+    if name == "cell":  # the backward of a graph is that of its last forward, whatever the input
+        return
+    for module in (net, other):
+        module.evaluate()
+    net.forward(another)
+    same(other.backward(another, net.output), net.backward(another, net.output))
 
 
 def test_clones_and_files_are_as_ever() -> None:

@@ -72,7 +72,7 @@ class Container(Module):
             input = fork(input) if self.shares_input and module.optnet is None else input
             if self.dpnn_profile and self.tells_times:
                 return tape.call(cast(Module, Timed(module)), input, True)
-            return tape.call(module, input, tape.is_replay or module.is_opaque())
+            return tape.call(module, input, tape.is_opaque(module))
         except InputError as error:
             self._locate(error, index, module)
             raise

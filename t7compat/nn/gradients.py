@@ -20,16 +20,16 @@ Tensor = torch.Tensor
 
 
 def slopes(
-    outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor]
+    outputs: Sequence[Tensor], seeds: Sequence[Tensor], targets: Sequence[Tensor], keeps_graph: bool = True
 ) -> tuple[Tensor | None, ...]:
-    """What torch.autograd.grad gives, the graph being kept; None where nothing depends on a target.
+    """What torch.autograd.grad gives; None where nothing depends on a target.
 
     Without its checks of the seeds, which cost as much as a small layer: they have the shapes and types of
     the outputs.
     """
     engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
     found: tuple[Tensor | None, ...] = engine.run_backward(
-        tuple(outputs), tuple(seeds), True, False, tuple(targets), True, accumulate_grad=False
+        tuple(outputs), tuple(seeds), keeps_graph, False, tuple(targets), True, accumulate_grad=False
     )
     return found
 

@@ -33,6 +33,12 @@ def draw(stdv: float | None, fan_in: int, *parameters: Tensor | None) -> None:
             mersenne.uniform_(parameter, -bound, bound)
 
 
+@functools.lru_cache(maxsize=32)
+def _ones(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A vector that adds up rows, and faster than a sum does."""
+    return torch.ones(n, dtype=dtype, device=device)
+
+
 class Linear(Module):
     """y = W x + b.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)"""
 
@@ -59,7 +65,7 @@ class Linear(Module):
         rows, slopes = (input, gradOutput) if input.dim() == 2 else (input[None], gradOutput[None])
         weight.addmm_(slopes.t(), rows, alpha=scale)
         if bias is not None:
-            bias.add_(slopes.sum(0), alpha=scale)
+            bias.addmv_(slopes.t(), _ones(len(slopes), slopes.dtype, slopes.device), alpha=scale)
 
     def native(self) -> functools.partial[Any]:
         outputs, inputs = self.weight.shape

@@ -155,7 +155,10 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         """Run `compute` in the graph of a tape."""
         if not tape.is_replay:
             self.prepare(input)
-        return tape.record(self, input, self.compute(input, *self.operands(tape)))
+        output = self.compute(input, *self.operands(tape))
+        if self.optnet is not None and self is not tape.module and not self.adds_gradients:
+            return output
+        return tape.record(self, input, output)
 
     def operands(self, tape: Tape) -> list[Any]:
         """What `compute` gets besides the input: the parameters as leaves of the graph."""
@@ -183,7 +186,9 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
             self.updateGradInput(input, gradOutput)
             self.accGradParameters(input, gradOutput, scale)
         else:
-            self._tape(input).backward(gradOutput, scale=scale)
+            keeps_graph = self.optnet is None
+            self._tape(input).backward(gradOutput, scale=scale, keeps_graph=keeps_graph)
+            self.tape = self.tape if keeps_graph else None
         return self.gradInput
 
     def updateGradInput(self, input: Any, gradOutput: Any) -> Any:

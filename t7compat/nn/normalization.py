@@ -295,8 +295,7 @@ class SpatialContrastiveNormalization(Module):
         self.normalizer = Sequential().add(subtractive).add(divisive)
 
     def operands(self, tape: Tape) -> list[Any]:
-        as_opaque = tape.is_replay or self.normalizer.is_opaque()
-        return [functools.partial(tape.call, self.normalizer, as_opaque=as_opaque)]
+        return [functools.partial(tape.call, self.normalizer, as_opaque=tape.is_opaque(self.normalizer))]
 
     def compute(self, input: Any, normalizer: Callable[[Any], Any]) -> Any:
         return normalizer(input)

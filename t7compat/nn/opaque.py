@@ -43,8 +43,7 @@ class OpaqueCall:
         self.module, self.input, self.sweep = module, map_leaves(data_of, input), tape.sweep
         self.output = module.output if tape.is_replay else module.updateOutput(self.input)
         if tape.is_replay and all(tensor.shape == (0,) for tensor in tensors(self.output)):
-            kept = "the input of the last forward, as optnet has outputs given up"
-            raise InputError(f"expected {kept if self.module.optnet else 'a forward before backward'}")
+            raise InputError("expected a forward before backward")
 
     def backward(self, gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
         """The gradients with respect to the tensors of the input, given those with respect to the output."""

@@ -147,9 +147,11 @@ class Pointwise(Module, typename=""):
 
 
 def expect_equal_sizes(entries: tuple[Any, ...], of: Any = None) -> None:
-    """Raise InputError unless the entries have as many elements as the first one, or as `of`."""
+    """Raise InputError unless the entries are tensors with as many elements as the first one, or as `of`."""
+    first = entries[0] if of is None else of
     for i, value in enumerate(entries, 1):
-        expect_fit(f"entry {i}", value, entries[0] if of is None else of)
+        if value is not first or not isinstance(value, Tensor):
+            expect_fit(f"entry {i}", value, first)
 
 
 class CAddTable(Pointwise):

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.graph import get_gradient_edge
 
 from t7compat.errors import InputError
 from t7compat.nested import type_name
@@ -57,7 +58,7 @@ class Tape:
         self.module, self.is_replay, self.is_recorded = module, is_replay, torch.is_grad_enabled()
         self.calls: list[tuple[Module, Any]] = []
         self.parameters: list[tuple[Module, str, Tensor]] = []
-        self.products: list[tuple[Module, Any, Tensor]] = []  # see Module.add_gradients
+        self.products: list[tuple[Module, Any, Any]] = []  # see Module.add_gradients
         self.sweep = Sweep()
         self.chain: list[Tensor] = []  # of all opaque calls, see opaque.py
         self.input = to_tuples(as_leaf, input)
@@ -82,8 +83,13 @@ class Tape:
 
     def run(self, module: Module, input: Any) -> Any:
         """The output of a module inside of another one, which explains the errors that arise."""
-        is_opaque = self.is_replay or module.is_opaque()
-        return self.call(module, input, True) if is_opaque else module.trace(self, input)
+        return self.call(module, input, True) if self.is_opaque(module) else module.trace(self, input)
+
+    def is_opaque(self, module: Module) -> bool:
+        """Whether to call a module's own methods: in a replay always, unless optnet gave outputs up."""
+        if module.optnet is not None:  # then it is none that has to be asked
+            return False
+        return (self.is_replay and self.module.optnet is None) or module.is_opaque()
 
     def operand(self, module: Module, name: str) -> Tensor | None:
         """What `compute` gets for a parameter: a leaf of the graph unless the class adds its gradients."""
@@ -100,13 +106,14 @@ class Tape:
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
-        if module.adds_gradients:
-            self.products.append((module, input, output))
         if self.is_recorded and not (isinstance(output, Tensor) and output.requires_grad):
             for found in leaves(output):
                 if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
                     found.requires_grad_()  # made of indices: the next module has a gradInput, too
-        if module.optnet is not None and module is not self.module:
+        gives_up = module.optnet is not None and module is not self.module
+        if module.adds_gradients and self.is_recorded:
+            self.products.append((module, input, get_gradient_edge(output) if gives_up else output))
+        if gives_up:
             return output
         self.calls.append((module, input))
         module.tape = None  # of a forward before this one
@@ -124,12 +131,13 @@ class Tape:
     def backward(
         self, gradOutput: Any, *,
         inputs: bool = True, parameters: bool = True, scale: float = 1, learningRate: float | None = None,
+        keeps_graph: bool = True,
     ) -> Any:  # fmt: skip
         """The gradient with respect to the input, for the gradient `gradOutput` with respect to the output.
 
         With `inputs`, every module of the pass gets its `gradInput`; with `parameters`, `scale` times the
         gradients are added to the gradient tensors of the parameters, or (`learningRate`) the parameters
-        themselves are moved.
+        themselves are moved.  Without `keeps_graph` this is the last backward.
         """
         sweep = self.sweep
         sweep.inputs, sweep.parameters, sweep.failed = inputs, parameters, None
@@ -142,7 +150,7 @@ class Tape:
             targets.update([(id(leaf), leaf) for _, _, leaf in self.parameters])
             targets.update([(id(output), output) for _, _, output in self.products])
         try:
-            found = self._gradients(gradOutput, [*targets.values(), *self.chain[:1]])
+            found = self._gradients(gradOutput, [*targets.values(), *self.chain[:1]], keeps_graph)
         except InputError as error:
             self._locate(error)
             raise
@@ -151,7 +159,9 @@ class Tape:
             self._accumulate(gradients, scale, learningRate)
         return self._set_gradients(gradients) if inputs else None
 
-    def _gradients(self, gradOutput: Any, targets: list[Tensor]) -> tuple[Tensor | None, ...]:
+    def _gradients(
+        self, gradOutput: Any, targets: list[Tensor], keeps_graph: bool
+    ) -> tuple[Tensor | None, ...]:
         """The gradients with respect to some tensors of the graph."""
         pairs = [
             (output, fitted(name, output, gradient))
@@ -163,7 +173,7 @@ class Tape:
             return (None,) * len(targets)
         outputs, seeds = zip(*pairs, strict=True)
         try:
-            return slopes(outputs, seeds, targets)
+            return slopes(outputs, seeds, targets, keeps_graph)
         except FAULTS as error:
             refuse(error, gradOutput=gradOutput)
 

@@ -83,25 +83,26 @@ class gModule(Container):
         return [step.data for step in self._steps() if "module" in step.data]
 
     def operands(self, tape: Tape) -> list[Any]:
-        """How to call the module of a node, without detours: errors are explained in `compute`."""
-        return [tape.run]
+        """How to call the module of a node, and whether nobody else is given the outputs."""
+        return [tape.run, tape.module is self]
 
-    def compute(self, input: Any, call: Call) -> Any:
+    def compute(self, input: Any, call: Call, is_alone: bool = False) -> Any:
         steps = self._steps()
+        last = self.outnode if is_alone else None
         values: list[Any] = []
         given = input
         try:
-            for step in steps:
-                module = step.data.get("module")
-                if step.take is not None:
-                    given = step.take(values)
-                    if step.shared and (module is None or module.optnet is None):
-                        given = step.forked(given)
-                else:
+            for node, data, edges in steps:
+                module = data.get("module")
+                if edges.take is None:
                     given = input if module is None else ()  # without sources it has but parameters
-                values.append(step.part(given) if module is None else call(module, given))
+                else:
+                    given = edges.take(values)
+                    if edges.shared and node is not last and (module is None or module.optnet is None):
+                        given = edges.forked(given)
+                values.append(edges.part(given, node) if module is None else call(module, given))
                 if self.verbose:
-                    print(f" V : {step.node.label()}")
+                    print(f" V : {node.label()}")
         except FAULTS as error:
             self._refuse(error, steps[len(values)], given)
         return values[-1]
@@ -137,20 +138,19 @@ class gModule(Container):
     def _keep_inputs(self, input: Any) -> None:
         """Put the inputs of all nodes into their data, where programs find them."""
         values: list[Any] = []
-        for step in self._steps():
-            data, select = step.data, step.select
+        for _, data, edges in self._steps():
             if "input" not in data:
                 data["input"] = Table()
             given = data["input"].__entries__
-            for index, place in enumerate(step.sources, 1):
+            for index, place in enumerate(edges.sources, 1):
                 given[index] = values[place]
-            if not step.sources and "module" not in data:
+            if not edges.sources and "module" not in data:
                 given.update(enumerate([input] if self.input_count() == 1 else input, 1))
             if "module" in data:
                 output = data["module"].output
                 values.append(Table(*output) if isinstance(output, tuple | list) else output)
             elif len(given) == 1:
-                values.append(given[1] if select is None else given[1][select])
+                values.append(given[1] if edges.select is None else given[1][edges.select])
             else:
                 values.append(data["input"])
 

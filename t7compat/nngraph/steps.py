@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -12,14 +13,9 @@ from t7compat.nn.tape import fork
 from t7compat.nngraph.node import Node
 
 
-class Step(NamedTuple):
-    """What is done for one node.
+class Edges(NamedTuple):
+    """Where a node gets its inputs from, and what it takes of them; clones of a graph have the same ones."""
 
-    The edges are looked at once, when the steps are made; the module is read from `data` each time.
-    """
-
-    node: Node
-    data: dict[Any, Any]  # that of the node
     sources: tuple[int, ...]  # the positions of the steps that give the inputs
     take: Callable[[list[Any]], Any] | None  # gives the inputs, of the results of the steps before
     shared: tuple[bool, ...]  # whether others get the same tensors, for each of the inputs; () if all do not
@@ -32,15 +28,32 @@ class Step(NamedTuple):
             return fork(given)
         return tuple([fork(x) if shared else x for x, shared in zip(given, self.shared, strict=True)])
 
-    def part(self, value: Any) -> Any:
+    def part(self, value: Any, node: Node) -> Any:
         """What a node that splits a table, or takes an entry, gives for its input."""
         if self.parts is not None and not (isinstance(value, tuple) and len(value) == self.parts):
             wanted = f"a table of {self.parts} entries to split"
-            raise InputError(f"node declared at {self.node.place}: expected {wanted}, got {describe(value)}")
+            raise InputError(f"node declared at {node.place}: expected {wanted}, got {describe(value)}")
         if self.select is None:
             return value
         expect_table(value, self.select)
         return value[from_start(self.select, len(value))]
+
+
+@functools.cache
+def _edges(sources: tuple[int, ...], shared: tuple[bool, ...], *others: int | None) -> Edges:
+    take = operator.itemgetter(*sources) if sources else None
+    return Edges(sources, take, shared if True in shared else (), *others)
+
+
+class Step(NamedTuple):
+    """What is done for one node.
+
+    The edges are looked at once, when the steps are made; the module is read from `data` each time.
+    """
+
+    node: Node
+    data: dict[Any, Any]  # that of the node
+    edges: Edges
 
 
 def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
@@ -54,12 +67,8 @@ def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
     for node in nodes:
         sources = [source for _, source in sorted(found[id(node.data)].items())]
         places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
-        take = operator.itemgetter(*places) if places else None
-        data = node.data.__entries__
-        yield Step(
-            node, data, places, take, shared if True in shared else (),
-            node.data.selectindex, node.data.nSplitOutputs,
-        )  # fmt: skip
+        edges = _edges(places, shared, node.data.selectindex, node.data.nSplitOutputs)
+        yield Step(node, node.data.__entries__, edges)
 
 
 def _goes_one_way(node: Node) -> bool:

@@ -157,5 +157,5 @@ def usual(kind: Any, *arguments: Any) -> list[Any]:
 def form(network: Module) -> tuple[Any, ...]:
     """What a network is made of, without its tensors, and where the values go if it is a graph."""
     steps = steps_of(network.forwardnodes) if isinstance(network, gModule) else ()
-    edges = [(step.sources, step.select, step.parts, "module" in step.data) for step in steps]
+    edges = [(step.edges, "module" in step.data) for step in steps]
     return structure(network), edges
