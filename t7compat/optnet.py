@@ -2,7 +2,8 @@
 
 Torch7 keeps the output and the gradInput of every module, here as there.  After `optimizeMemory` those inside
 a network are given up where autograd does not need them, which takes less time, too.  The network's own stay.
-This holds for the network in memory: its clones, and what is read from a file, are as ever.
+This holds for the modules in memory, in whatever network they are: clones, and what is read from a file, keep
+all again.  Gradients that were removed stay so everywhere until `removeOptimization`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,10 @@ def optimizeMemory(net: Module, input: Any = None, opts: Any = None) -> None:
 
 
 def removeOptimization(net: Module) -> None:
-    """Let a network keep all outputs and gradInputs again; gradients that were removed are zeros then."""
+    """Let a network, or a clone of it, keep all outputs and gradInputs again.
+
+    Gradients that were removed are zeros, in memory of their own: call `getParameters` again.
+    """
     for module in net.listModules():
         module.optnet = None
     storages: dict[int, torch.Tensor] = {}

@@ -5,12 +5,15 @@ The numbers were printed by Torch7, for the same steps.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch7 import given, gives, size_text, tensor, wave
 
 import t7compat
@@ -329,3 +332,64 @@ def test_inputs(make: Callable[[], Any], taken: str, refused: str) -> None:
 def test_refused_arguments(make: Callable[[], Any]) -> None:
     with pytest.raises(InputError, match="expected"):
         make()
+
+
+# ---- gradients of Linear, which are added without autograd
+
+
+class Squared:
+    """What a class may have instead of Linear's mathematics."""
+
+    def compute(self, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.linear(input, weight * weight, bias)
+
+
+class Clamped:
+    def accumulate(self: Any, name: str, gradient: Tensor, scale: float) -> None:
+        vars(self)["grad" + name.capitalize()].add_(gradient.clamp(-0.1, 0.1), alpha=scale)
+
+
+class Doubling(nn.Module):
+    """Changes its input, as a `compute` should not."""
+
+    def compute(self, input: Tensor) -> Tensor:
+        return input.mul_(2)
+
+
+def gradient(layer: nn.Module, network: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+    """The gradient of the weight for random rows, and these."""
+    x = torch.randn(5, 3, dtype=torch.float64)
+    network = layer if network is None else network
+    layer.zeroGradParameters()
+    network.forward(x)
+    network.backward(x, torch.ones(5, 2).double())
+    return layer.gradWeight, x
+
+
+def test_gradients_of_another_compute() -> None:
+    mixed = type("Mixed", (Squared, nn.Linear), {})(3, 2)
+    own = nn.Linear(3, 2)
+    own.compute = functools.partial(Squared.compute, own)
+    for layer in (mixed, own):
+        found, x = gradient(layer)
+        torch.testing.assert_close(found, 2 * layer.weight * x.sum(0))
+
+
+def test_gradients_added_in_another_way() -> None:
+    found, _ = gradient(type("Mixed", (Clamped, nn.Linear), {})(3, 2))
+    assert found.abs().max() == 0.1
+
+
+def test_gradients_where_the_output_is_overwritten() -> None:
+    layer = nn.Linear(3, 2)
+    found, x = gradient(layer, nn.Sequential().add(layer).add(Doubling()))
+    torch.testing.assert_close(found, 2 * x.sum(0).expand(2, 3))
+
+
+def test_gradients_of_another_type() -> None:
+    layer = nn.Linear(3, 2).type("torch.HalfTensor")
+    layer.gradWeight, layer.gradBias = torch.zeros(2, 3), torch.zeros(2)
+    layer.forward(torch.ones(4, 3).half())
+    layer.backward(torch.ones(4, 3).half(), torch.ones(4, 2).half())
+    assert (layer.gradWeight == 4).all()
+    assert (layer.gradBias == 4).all()

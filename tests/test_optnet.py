@@ -161,6 +161,31 @@ def test_backward_that_needs_the_forward_again(name: str) -> None:
     same(other.backward(another, net.output), net.backward(another, net.output))
 
 
+def test_what_keeps_its_gradient_has_that_of_its_branch() -> None:
+    bottle, x = nn.Bottle(nn.Linear(SIZE, SIZE)), rows(3, SIZE)
+    branch = nn.ConcatTable().add(nn.Sequential().add(bottle)).add(nn.Identity())
+    net = nn.Sequential().add(branch).add(nn.CAddTable())
+    optnet.optimizeMemory(net, x, {"mode": "training"})
+    net.forward(x)
+    net.backward(x, x)
+    same(bottle.gradInput, x @ bottle.get(1).weight)
+
+
+def test_a_forward_is_needed_first() -> None:
+    net, input = NETWORKS["indices"][0](), NETWORKS["indices"][1]()
+    gradOutput = net.forward(input)
+    optnet.optimizeMemory(net, input, {"mode": "training"})
+    with pytest.raises(InputError, match="expected a forward before backward"):
+        net.backward(input, gradOutput)
+
+
+def test_gradients_that_were_removed_are_missed() -> None:
+    net = residual()
+    optnet.optimizeMemory(net)
+    with pytest.raises(InputError, match="updateParameters: expected gradients as large as the parameters"):
+        net.updateParameters(0.1)
+
+
 def test_clones_and_files_are_as_ever() -> None:
     net = residual()
     optnet.optimizeMemory(net, None, {"mode": "training"})

@@ -33,12 +33,6 @@ def draw(stdv: float | None, fan_in: int, *parameters: Tensor | None) -> None:
             mersenne.uniform_(parameter, -bound, bound)
 
 
-@functools.lru_cache(maxsize=32)
-def _ones(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A vector that adds up rows, and faster than a sum does."""
-    return torch.ones(n, dtype=dtype, device=device)
-
-
 class Linear(Module):
     """y = W x + b.  (inputSize) or (batch, inputSize) -> (outputSize) or (batch, outputSize)"""
 
@@ -46,7 +40,6 @@ class Linear(Module):
     parameter_names: tuple[str, ...] = ("weight", "bias")
     scratch: tuple[str, ...] = ("addBuffer",)
     updates_when_shared = True
-    adds_gradients = True
     bias: Tensor | None = None
 
     def __init__(self, inputSize: int, outputSize: int, bias: bool = True) -> None:
@@ -60,12 +53,20 @@ class Linear(Module):
     def compute(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(input, weight, bias)
 
+    @property
+    def adds_gradients(self) -> bool:
+        is_own = type(self).compute is _LINEAR and "compute" not in vars(self)
+        return is_own and not self.has_own_accumulation
+
     def add_gradients(self, input: Tensor, gradOutput: Tensor, scale: float, *sums: Any) -> None:
         weight, bias = sums
         rows, slopes = (input, gradOutput) if input.dim() == 2 else (input[None], gradOutput[None])
-        weight.addmm_(slopes.t(), rows, alpha=scale)
+        if weight.dtype == slopes.dtype:
+            weight.addmm_(slopes.t(), rows, alpha=scale)
+        else:
+            weight.add_(slopes.t() @ rows, alpha=scale)
         if bias is not None:
-            bias.addmv_(slopes.t(), _ones(len(slopes), slopes.dtype, slopes.device), alpha=scale)
+            bias.add_(slopes.sum(0), alpha=scale)
 
     def native(self) -> functools.partial[Any]:
         outputs, inputs = self.weight.shape
@@ -87,6 +88,9 @@ class Linear(Module):
     def __str__(self) -> str:
         outputs, inputs = self.weight.shape
         return f"{self.__typename__}({inputs} -> {outputs}){'' if self.bias is not None else ' without bias'}"
+
+
+_LINEAR = Linear.compute  # the function that `add_gradients` speaks for
 
 
 class LinearNoBias(Linear):

@@ -19,7 +19,7 @@ from t7compat.nested import copy_graph, type_name, walk
 from t7compat.nn.calls import asks_for_node, node_of
 from t7compat.nn.descent import Descent
 from t7compat.nn.flatten import flatten
-from t7compat.nn.gradients import add_all, gradient_name, same
+from t7compat.nn.gradients import add_all, gradient_name, same, tensors
 from t7compat.nn.luaobject import LuaObject
 from t7compat.nn.serializing import Serializing
 from t7compat.nn.shapes import describe, expect
@@ -30,6 +30,7 @@ from t7compat.table import Table
 from t7compat.tensortypes import alias, default_type, new_tensor
 
 INFERENCE = "inference"
+_UNLIKE = "expected gradients as large as the parameters (optnet removes them for inference)"
 
 
 class Module(Tree, Stepping, Descent, Serializing, LuaObject):
@@ -56,7 +57,6 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     # Whether the input lists places and values: its gradient, of another form, goes no further back
     is_sparse = False
     has_own_accumulation = False  # whether the class overrides `accumulate`
-    adds_gradients = False  # whether `add_gradients` takes the place of autograd for the parameters
     output: Any = None
     gradInput: Any = None
     train: bool | None = None
@@ -80,8 +80,6 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         steps = ("zeroGradParameters", "updateParameters")
         cls._steps_itself = frozenset(m for m in steps if getattr(cls, m) is not getattr(Module, m))
         cls._parameter_fields = tuple((name, gradient_name(name)) for name in names)
-        if "adds_gradients" not in vars(cls) and not vars(cls).keys().isdisjoint(("compute", "accumulate")):
-            cls.adds_gradients = False  # what was said of another class's method
         cls._is_bare = not names and not cls._lists_parameters and cls.affected is Module.affected
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
@@ -127,6 +125,11 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         Overridden where Torch7 adds in another way.
         """
         vars(self)[gradient_name(name)].add_(gradient, alpha=scale)
+
+    @property
+    def adds_gradients(self) -> bool:
+        """Whether `add_gradients` takes the place of autograd for the parameters."""
+        return False
 
     def add_gradients(self, input: Any, gradOutput: Any, scale: float, *sums: torch.Tensor | None) -> None:
         """Add `scale` times the gradients with respect to the parameters to these tensors.
@@ -229,6 +232,8 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         if self.optnet == INFERENCE:
             raise InputError(f"{self.__typename__}: no backward in inference: see optnet.removeOptimization")
         if tape is None or not tape.is_recorded or not same(tape.input, input):
+            if self.optnet is not None and not any(tensor.numel() for tensor in tensors(self.output)):
+                raise InputError(f"{self.__typename__}: expected a forward before backward")
             with torch.enable_grad():
                 tape = self.tape = Tape(self, input, is_replay=True)
         return tape
@@ -284,8 +289,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         inner = [pair for module in modules if (pair := module.parameters())]
         own = [_tensors(part) for part in self.parameters() or ((), ())]
         if [t.numel() for t in own[0]] != [t.numel() for t in own[1]]:
-            hint = "a module has another number of them, or has none (optnet removes them for inference)"
-            raise InputError(f"getParameters: expected gradients as large as the parameters; {hint}")
+            raise InputError(f"getParameters: {_UNLIKE}")
         flat, gradients = (
             flatten(own[i], [tensor for pair in inner for tensor in _tensors(pair[i])]) for i in (0, 1)
         )
@@ -303,7 +307,10 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     def updateParameters(self, learningRate: float) -> None:
         """One step of gradient descent: parameter -= learningRate * gradient."""
         pairs = self.affected("updateParameters", learningRate)
-        add_all([pair for pair in pairs if pair[1] is not None], -learningRate)
+        try:
+            add_all([pair for pair in pairs if pair[1] is not None], -learningRate)
+        except RuntimeError as error:
+            raise InputError(f"updateParameters: {_UNLIKE}: {error}") from None
 
     def affected(self, method: str, *arguments: Any) -> Iterable[tuple[Any, Any]]:
         """The parameters, with their gradients, that a method of this class is about to change."""

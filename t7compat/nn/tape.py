@@ -110,10 +110,9 @@ class Tape:
             for found in leaves(output):
                 if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
                     found.requires_grad_()  # made of indices: the next module has a gradInput, too
-        gives_up = module.optnet is not None and module is not self.module
-        if module.adds_gradients and self.is_recorded:
-            self.products.append((module, input, get_gradient_edge(output) if gives_up else output))
-        if gives_up:
+        if self.is_recorded and module.adds_gradients:
+            self.products.append((module, input, get_gradient_edge(output)))
+        if module.optnet is not None and module is not self.module:
             return output
         self.calls.append((module, input))
         module.tape = None  # of a forward before this one
@@ -268,6 +267,11 @@ class Tape:
                 vars(module)[name].add_(gradient, alpha=-learningRate)
         for module in through_gradients.values():
             module.updateParameters(learningRate)
+
+
+def needs_fork(module: Module) -> bool:
+    """Whether a module, or one inside, will have a gradInput: optnet has most do without."""
+    return module.optnet is None or bool(module.children())
 
 
 def fork(input: Any) -> Any:

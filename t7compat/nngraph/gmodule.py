@@ -10,7 +10,7 @@ from t7compat.nn.containers import Container
 from t7compat.nn.gradients import data_of
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import FAULTS, describe, refuse
-from t7compat.nn.tape import Tape
+from t7compat.nn.tape import Tape, needs_fork
 from t7compat.nngraph.graph import Graph
 from t7compat.nngraph.network import expect_network
 from t7compat.nngraph.node import Node
@@ -98,7 +98,7 @@ class gModule(Container):
                     given = input if module is None else ()  # without sources it has but parameters
                 else:
                     given = edges.take(values)
-                    if edges.shared and node is not last and (module is None or module.optnet is None):
+                    if edges.shared and node is not last and (module is None or needs_fork(module)):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
                 if self.verbose:
