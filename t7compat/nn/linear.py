@@ -54,7 +54,7 @@ class Linear(Module):
         return F.linear(input, weight, bias)
 
     @property
-    def adds_gradients(self) -> bool:
+    def adds_gradients(self) -> bool:  # type: ignore[override]
         is_own = type(self).compute is _LINEAR and "compute" not in vars(self)
         return is_own and not self.has_own_accumulation
 

@@ -57,6 +57,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     # Whether the input lists places and values: its gradient, of another form, goes no further back
     is_sparse = False
     has_own_accumulation = False  # whether the class overrides `accumulate`
+    adds_gradients = False  # whether `add_gradients` takes the place of autograd for the parameters
     output: Any = None
     gradInput: Any = None
     train: bool | None = None
@@ -125,11 +126,6 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         Overridden where Torch7 adds in another way.
         """
         vars(self)[gradient_name(name)].add_(gradient, alpha=scale)
-
-    @property
-    def adds_gradients(self) -> bool:
-        """Whether `add_gradients` takes the place of autograd for the parameters."""
-        return False
 
     def add_gradients(self, input: Any, gradOutput: Any, scale: float, *sums: torch.Tensor | None) -> None:
         """Add `scale` times the gradients with respect to the parameters to these tensors.
