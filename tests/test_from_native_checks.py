@@ -124,6 +124,8 @@ def test_what_can_be_converted_in_evaluation_only(layer: tnn.Module, size: Any) 
         (lambda x: x.sum(1) / x.size(1), (2, 5, 4)),
         (lambda x: x[:, : x.size(1) // 2], (2, 6, 4)),
         (lambda x: torch.tanh(x.reshape(-1, 4)).view(x.size(0), -1, 4), (2, 5, 4)),
+        (lambda x: x * 2 if x.size(0) > 1 else x, (2, 6)),
+        (lambda x: x * 2 if x.size(0) > 1 else x, (5, 3, 4)),
     ],
 )
 def test_sizes_of_the_example_are_refused_or_asked_for(forward: Any, size: Any) -> None:
@@ -149,8 +151,8 @@ class Holds(tnn.Module):
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
-        (lambda s, x: x - s.p[:1], "the parameter p would not be trained"),
-        (lambda s, x: x / s.p[:1], "the parameter p would not be trained"),
+        (lambda s, x: x - s.p[:1], "only a part of the parameter p would be trained"),
+        (lambda s, x: x / s.p[:1], "only a part of the parameter p would be trained"),
         (lambda s, x: x * s.p[:1].exp(), "the parameter p would not be trained"),
         (lambda s, x: F.linear(x, s.p * 0.5), "the parameter p would not be trained"),
         (lambda s, x: F.linear(x, s.b), "the buffer b would be trained"),
@@ -164,6 +166,39 @@ def test_what_would_be_trained_differently_is_named(forward: Any, message: str) 
         from_native(network, x)
     if "detach" not in message:
         from_native(network.requires_grad_(False), x)
+
+
+class Positions(tnn.Module):
+    """A parameter of which a forward takes as much as its input is long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = tnn.Parameter(torch.randn(1, 6, 3).double())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.p[:, : x.size(1)]
+
+
+def test_a_parameter_of_which_the_example_needs_a_part_asks_for_a_longer_one() -> None:
+    network, short, full = Positions(), torch.randn(2, 4, 3).double(), torch.randn(2, 6, 3).double()
+    with pytest.raises(Unconvertible, match=r"only a part of the parameter p .*give a longer one"):
+        from_native(network, short)
+    close(from_native(network, full).forward(full), network(full))
+    close(from_native(network.requires_grad_(False), short).forward(short), network(short))
+
+
+class OfSeveral(tnn.Module):
+    """A forward that fails for one sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, None, None, training=True) if x.size(0) == 1 else x * 2
+
+
+def test_a_network_that_fails_for_a_batch_of_one_is_converted() -> None:
+    network, x = OfSeveral(), torch.randn(3, 4).double()
+    with pytest.raises(ValueError, match="more than 1 value"):
+        network(x[:1])
+    close(from_native(network, x).forward(x), network(x))
 
 
 class Trains(tnn.Linear):

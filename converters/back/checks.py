@@ -163,11 +163,19 @@ def covered(
         for one in taken:
             if (part := part_of(parameter, one.source, seen)) is not None:
                 part.fill_(True)
-        if gradients[name] is not None and not bool(seen.all()):
+        gradient = gradients[name]
+        if gradient is None or bool(seen.all()):
+            continue
+        if bool(seen.any()) and not bool(gradient[~seen].any()):
             raise Unconvertible(
-                f"the parameter {name} would not be trained: the module has it, or what is computed from it, "
-                "as a constant; requires_grad_(False) says that it need not be"
+                f"only a part of the parameter {name} would be trained, as the network uses no more of it at "
+                "the size of this example: give a longer one, at which it uses all, if there is one; "
+                "requires_grad_(False) says that it need not be trained"
             )
+        raise Unconvertible(
+            f"the parameter {name} would not be trained: the module has it, or what is computed from it, "
+            "as a constant; requires_grad_(False) says that it need not be"
+        )
     if not trained and any(True for _ in network.parameters()):
         return  # nothing is to be trained
     for one in taken:
@@ -257,7 +265,8 @@ def slopes_of(module: Module, copy: Module) -> dict[int, Tensor]:
 def check_sizes(module: Any, network: torch.nn.Module, example: Example) -> None:
     """Raise Unconvertible if the module gives other numbers for an input of another size.
 
-    That the module fails, or that the network does, is no harm.
+    That the module fails, or that the network does, is no harm.  A batch of one is the smallest: forwards
+    branch on it.
     """
     for inputs in variants(example):
         try:
@@ -273,24 +282,31 @@ def check_sizes(module: Any, network: torch.nn.Module, example: Example) -> None
 
 
 def variants(example: Example) -> Iterator[Inputs]:
-    """The example with other sizes: of the batch, then along each axis, then along all but two."""
+    """The example with other sizes: a batch of one, then longer along each axis, then along all but two."""
     tensors = [x for x in leaves(example.once) if isinstance(x, Tensor) and x.dim()]
     if not tensors:
         return
     sizes = max((x.shape for x in tensors), key=len)
     rank = len(sizes)
+    if sizes[0] > 1:
+        yield to_tuples(functools.partial(along, axes=(0,), sizes=sizes, other=first_one), example.once)
     for axes in (*((axis,) for axis in range(rank)), tuple(range(2, rank))):
         for longer in (doubled, one_more) if axes else ():
-            yield to_tuples(functools.partial(along, axes=axes, sizes=sizes, longer=longer), example.once)
+            yield to_tuples(functools.partial(along, axes=axes, sizes=sizes, other=longer), example.once)
 
 
-def along(value: Any, axes: tuple[int, ...], sizes: Any, longer: Any) -> Any:
-    """A tensor that is longer along those of these axes that have these sizes."""
+def along(value: Any, axes: tuple[int, ...], sizes: Any, other: Any) -> Any:
+    """A tensor with `other` of its sizes along those of these axes that have these sizes."""
     if isinstance(value, Tensor):
         for axis in axes:
             if axis < value.dim() and value.shape[axis] == sizes[axis]:
-                value = longer(value, axis)
+                value = other(value, axis)
     return value
+
+
+def first_one(value: Tensor, axis: int) -> Tensor:
+    """The first slice of a tensor alone."""
+    return value.narrow(axis, 0, 1)
 
 
 def doubled(value: Tensor, axis: int) -> Tensor:
