@@ -132,4 +132,4 @@ class Normalize(TensorLayer):
         vars(self).pop("_indices", None)
 
     def __str__(self) -> str:
-        return f"{self.__typename__}({self.p:{'d' if self.p % 1 == 0 else 'f'}})"
+        return f"{self.__typename__}({int(self.p) if self.p % 1 == 0 else format(self.p, 'f')})"
