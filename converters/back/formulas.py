@@ -138,6 +138,8 @@ def _variance(
     if correction == 0:
         return variance
     count = math.prod(input.size(d) for d in (dim if isinstance(dim, tuple | list) else (dim,)))
+    if count == correction:
+        raise Unconvertible("an unbiased variance of as few numbers is not defined")
     return variance * (count / (count - correction))
 
 
