@@ -93,7 +93,9 @@ def test_shared_weights_stay_shared(name: str, tmp_path: Path, monkeypatch: pyte
     importlib.invalidate_caches()
     x = torch.randn(5, 2, 4, dtype=torch.float64)
     wanted = module.forward(x)
-    loaded = importlib.import_module("shared_model").load()
+    file = importlib.import_module("shared_model")
+    assert [line for line in str(file.__doc__).splitlines() if "load()" in line] == ["    network = load()"]
+    loaded = file.load()
     for network in (loaded, to_native(module)):
         assert count_native(network, besides) == count(module)
         assert len([name for name, _ in network.named_parameters() if "bias_hh_l0" in name]) <= 2
