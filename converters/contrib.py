@@ -10,6 +10,7 @@ import torch
 
 from converters import emitted_contrib, emitted_steps
 from converters.native import Layer, Plan, below, layer_of, native_form
+from converters.recurrent import from_ifog
 from converters.samples import Entry, Shape, wanted
 from t7compat.contrib.torch_rnn import LSTM, LanguageModel, Recurrence, VanillaRNN
 from t7compat.nn.normalization import BatchNormalization
@@ -37,8 +38,7 @@ def _language_model(module: LanguageModel, plan: Plan, path: str) -> Layer:
 
 @layer_of.register
 def _lstm(module: LSTM, plan: Plan, path: str) -> Layer:
-    (i, f, o, g), (bi, bf, bo, bg) = (tensor.chunk(4, -1) for tensor in (module.weight, module.bias))
-    weight, bias = torch.cat((i, f, g, o), 1), torch.cat((bi, bf, bg, bo))
+    weight, bias = plan.arranged(from_ifog, module.weight.t()).t(), plan.arranged(from_ifog, module.bias)
     return _over_sequences(emitted_steps.StartedLSTM, module, plan, path, weight, bias)
 
 
@@ -51,12 +51,11 @@ def _over_sequences(
     kind: Any, module: Recurrence, plan: Plan, path: str, weight: Tensor, bias: Tensor
 ) -> Layer:
     if module.remember_states:
-        what = "starts anew at each call, while the Torch module goes on until resetStates"
-        plan.notes.append(f"{path or 'the network'}: {what}")
+        plan.note_start(path, "starts anew at each call, while the Torch module goes on until resetStates")
     make = functools.partial(kind, module.input_dim, module.hidden_dim, batch_first=True)
     of_x, of_h = torch.split(weight.t(), [module.input_dim, module.hidden_dim], 1)
     state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
-    return Layer(make, module, path, state=state | {"bias_hh_l0": torch.zeros_like(bias)})
+    return Layer(make, module, path, state=state | {"bias_hh_l0": plan.arranged(torch.zeros_like, bias)})
 
 
 @wanted.register

@@ -187,9 +187,10 @@ class Job:
         lines = [
             part for line in lines for part in textwrap.wrap(line, 100, subsequent_indent="    ") or [""]
         ]
-        lines += ["", f"    from {self.name} import load", "", "    output = load()(input)"]
+        lines += ["", f"    from {self.name} import load", ""]
+        lines += ["    network = load()", "    output = network(input)"]
         if self.network is not None and hasattr(self.network.make.func, "run"):
-            lines.append("    output, state = load().run(input, state)  # from a state, or None")
+            lines.append("    output, state = network.run(input, state)  # from a state, or None")
         return lines
 
     # ---- the proof

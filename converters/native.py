@@ -104,9 +104,8 @@ class Layer:
         first: dict[Any, tuple[Any, str]] = {}
         for prefix, layer, around in self._walk("", ()):
             for name, tensor in layer.state.items():
-                start = tensor.untyped_storage()._cdata, tensor.storage_offset()
                 owner = layer, around, name
-                known = first.setdefault((*start, tensor.shape, tensor.stride()), (owner, prefix + name))
+                known = first.setdefault(_memory(tensor), (owner, prefix + name))
                 if known[1] != prefix + name and tensor.numel():
                     yield prefix + name, known[1], known[0] == owner
 
@@ -127,6 +126,11 @@ class Layer:
         if self not in made:
             made[self] = self.make(*[child._construct(made) for child in self.children])
         return made[self]
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """What two tensors have in common if they are the same memory, seen in the same way."""
+    return tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride()
 
 
 def _place(network: torch.nn.Module, name: str) -> tuple[torch.nn.Module, str]:
@@ -167,7 +171,11 @@ class Plan:
         self._layers: dict[tuple[int, Rule], Layer] = {}
         self.around: list[Any] = []  # the modules whose layers are being made, outermost first
         self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
+        self._arranged: dict[Any, tuple[Tensor, tuple[Tensor, ...]]] = {}
+        self._starts: list[str] = []
         self.root = going_on(self.layer(module, ""))
+        further = "; run(input, state) goes on" if has_run(self.root) else ""
+        self.notes += [note + further for note in self._starts]
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
         """What a rule (by default `layer_of`) makes of a module, or what stands for it if that fails."""
@@ -202,6 +210,20 @@ class Plan:
         if alone or not isinstance(modules, Table):
             return ()
         return tuple(self.layer(child, below(path, i), rule) for i, child in enumerate(modules, 1))
+
+    def arranged(self, arrange: Callable[..., Tensor], *sources: Tensor) -> Tensor:
+        """`arrange(*sources)`, a new tensor, but the same one for the same memory.
+
+        So what layers share in Torch, they share in the converted network, too.
+        """
+        key = arrange, *map(_memory, sources)
+        if key not in self._arranged:
+            self._arranged[key] = arrange(*sources), sources  # kept, lest others get their memory
+        return self._arranged[key][0]
+
+    def note_start(self, path: str, what: str) -> None:
+        """Note that a layer starts anew where the Torch module goes on."""
+        self._starts.append(f"{path or 'the network'}: {what}")
 
     def has(self, module: Any) -> bool:
         """Whether a module was met before."""

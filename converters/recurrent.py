@@ -56,8 +56,7 @@ def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
     if not remembers(module):
         return plan.layer(module.modules[1], below(path, 1))
     if not any(isinstance(one, AbstractSequencer) for one in plan.around):
-        what = f"{type_name(module)} does one step at each call, from its initial state"
-        plan.notes.append(f"{path or 'the network'}: {what}")
+        plan.note_start(path, f"{type_name(module)} does one step at each call, from its initial state")
     return Layer(
         functools.partial(emitted_steps.OneStep), module, path, (plan.layer(module, path, in_sequence),)
     )
@@ -75,7 +74,7 @@ def _sequencer(module: Sequencer, plan: Plan, path: str) -> Layer:
 def _note_memory(module: Remembering, plan: Plan, path: str) -> None:
     if remembers(module):
         what = f'starts anew at each call, while the Torch module goes on (remember("{module._remember}"))'
-        plan.notes.append(f"{path or 'the network'}: {what}")
+        plan.note_start(path, what)
 
 
 @functools.singledispatch
@@ -154,9 +153,8 @@ def _cell(module: Cell, plan: Plan, path: str) -> Layer:
     plain_sizes = [plain(size, "its outputSize") for size in module.sizes()]
     sizes = tuple(size if isinstance(size, tuple) else (size,) for size in plain_sizes)
     options: dict[str, Any] = {"sizes": sizes, "dims": getattr(module, "nInputDim", 1)}
-    return usual_form(
-        module, Layer(functools.partial(emitted_steps.Unrolled, **options), module, path, (step,))
-    )
+    unrolled = Layer(functools.partial(emitted_steps.Unrolled, **options), module, path, (step,))
+    return usual_form(module, unrolled, plan)
 
 
 def _expect_zeros(module: Module, fields: list[str]) -> None:
@@ -167,45 +165,57 @@ def _expect_zeros(module: Module, fields: list[str]) -> None:
 
 
 @functools.singledispatch
-def usual_form(cell: Cell, unrolled: Layer) -> Layer:
+def usual_form(cell: Cell, unrolled: Layer, plan: Plan) -> Layer:
     """A layer that is equal to an unrolled cell, and better known; the unrolled cell if there is none."""
     return unrolled
 
 
 @usual_form.register
-def _lstm(cell: LSTM, unrolled: Layer) -> Layer:
+def _lstm(cell: LSTM, unrolled: Layer, plan: Plan) -> Layer:
     gates = [vars(cell).get(name) for name in ("inputGate", "forgetGate", "hiddenLayer", "outputGate")]
     products = [_inside(gate, Linear) for gate in gates]
     if any(len(pair) != 2 or pair[0].bias is None for pair in products):
         return unrolled
-    weight, bias = (torch.cat([getattr(pair[0], name) for pair in products]) for name in ("weight", "bias"))
-    feedback = torch.cat([pair[1].weight for pair in products])
+    weight = plan.arranged(_joined, *[of_x.weight for of_x, _ in products])
+    bias = plan.arranged(_joined, *[of_x.bias for of_x, _ in products])
+    feedback = plan.arranged(_joined, *[of_h.weight for _, of_h in products])
     peepholes = [layer.weight for gate in gates for layer in _inside(gate, CMul)]
-    return _if_equal(cell, unrolled, weight, bias, feedback, peepholes)
+    return _if_equal(cell, unrolled, plan, weight, bias, feedback, peepholes)
 
 
 @usual_form.register
-def _fast_lstm(cell: FastLSTM, unrolled: Layer) -> Layer:
+def _fast_lstm(cell: FastLSTM, unrolled: Layer, plan: Plan) -> Layer:
     products = [layer for name in ("i2g", "o2g") for layer in _inside(vars(cell).get(name), Linear)]
     if len(products) != 2 or products[0].bias is None:
         return unrolled
+    rows = products[0].weight, products[0].bias, products[1].weight
+    weight, bias, feedback = (plan.arranged(from_igfo, one) for one in rows)
+    return _if_equal(cell, unrolled, plan, weight, bias, feedback, [])
 
-    def ordered(rows: Tensor) -> Tensor:
-        i, g, f, o = rows.chunk(4)
-        return torch.cat((i, f, g, o))
 
-    weight, bias, feedback = map(ordered, (products[0].weight, products[0].bias, products[1].weight))
-    return _if_equal(cell, unrolled, weight, bias, feedback, [])
+def from_igfo(rows: Tensor) -> Tensor:
+    """The rows of a FastLSTM's weight in the order i, f, g, o instead of i, g, f, o."""
+    i, g, f, o = rows.chunk(4)
+    return torch.cat((i, f, g, o))
+
+
+def _joined(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors)
+
+
+def _stacked(*tensors: Tensor) -> Tensor:
+    return torch.stack(tensors)
 
 
 @usual_form.register
-def _gru(cell: GRU, unrolled: Layer) -> Layer:
+def _gru(cell: GRU, unrolled: Layer, plan: Plan) -> Layer:
     products = _inside(cell.recurrentModule, Linear)
     if type(cell) is not GRU or len(products) != 4 or any(layer.bias is None for layer in products[::2]):
         return unrolled
     gates, of_state, new, of_reset = products
     state = {
-        f"input.{name}": torch.cat([getattr(x, name) for x in (gates, new)]) for name in ("weight", "bias")
+        f"input.{name}": plan.arranged(_joined, *[getattr(x, name) for x in (gates, new)])
+        for name in ("weight", "bias")
     }
     state |= {"gates.weight": of_state.weight, "new.weight": of_reset.weight}
     make = functools.partial(emitted_steps.SequenceGRU, cell.inputSize, cell.outputSize)
@@ -219,8 +229,9 @@ def _inside(module: Any, kind: type[Any]) -> list[Any]:
 
 
 def _if_equal(
-    cell: LSTM, unrolled: Layer, weight: Tensor, bias: Tensor, feedback: Tensor, peepholes: list[Tensor]
-) -> Layer:
+    cell: LSTM, unrolled: Layer, plan: Plan,
+    weight: Tensor, bias: Tensor, feedback: Tensor, peepholes: list[Tensor],
+) -> Layer:  # fmt: skip
     """The LSTM with these parameters (gates in the order i, f, g, o), if it is equal to the unrolled cell.
 
     Files of other versions of the package, and dropout inside the cell, make a difference.
@@ -229,11 +240,11 @@ def _if_equal(
     if peepholes:
         make: Make = functools.partial(emitted_steps.PeepholeLSTM, *sizes)
         state = {"input.weight": weight, "input.bias": bias, "hidden.weight": feedback}
-        state["peephole"] = torch.stack(peepholes)
+        state["peephole"] = plan.arranged(_stacked, *peepholes)
     else:
         make = functools.partial(emitted_steps.SequenceLSTM, *sizes)
         state = {"weight_ih_l0": weight, "weight_hh_l0": feedback, "bias_ih_l0": bias}
-        state["bias_hh_l0"] = torch.zeros_like(bias)
+        state["bias_hh_l0"] = plan.arranged(torch.zeros_like, bias)
     return _better(cell, replace(unrolled, make=make, children=(), state=state), unrolled)
 
 
@@ -258,7 +269,7 @@ def _equal(layer: Layer, other: Layer, inputs: int) -> bool:
 # ---- modules over whole sequences
 
 
-def _torch_order(rows: Tensor) -> Tensor:
+def from_ifog(rows: Tensor) -> Tensor:
     """The rows of an LSTM's weight in the order i, f, g, o instead of i, f, o, g."""
     i, f, o, g = rows.chunk(4)
     return torch.cat((i, f, g, o))
@@ -275,8 +286,8 @@ def _options(module: Sequence, plan: Plan, path: str) -> dict[str, bool]:
 def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
     options: dict[str, Any] = _options(module, plan, path)
     inputs, outputs, hidden = module.sizes()
-    of_x, of_h = torch.split(_torch_order(module.weight.t()), [inputs, outputs], 1)
-    bias, project = _torch_order(module.bias), vars(module).get("weightO")
+    of_x, of_h = torch.split(plan.arranged(from_ifog, module.weight.t()), [inputs, outputs], 1)
+    bias, project = plan.arranged(from_ifog, module.bias), vars(module).get("weightO")
     if module.maskzero or (project is not None and outputs >= hidden):  # torch.nn projects to fewer only
         options |= {} if project is None else {"output_size": outputs}
         options |= {"restarts": True} if module.maskzero else {}
@@ -287,7 +298,7 @@ def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
         options |= {} if project is None else {"proj_size": outputs}
         make = functools.partial(emitted_steps.StartedLSTM, inputs, hidden, **options)
         state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
-        state["bias_hh_l0"] = torch.zeros_like(bias)
+        state["bias_hh_l0"] = plan.arranged(torch.zeros_like, bias)
         last = "weight_hr_l0"
     return Layer(make, module, path, state=state if project is None else state | {last: project.t()})
 
@@ -317,10 +328,20 @@ def _flat(module: RNN, plan: Plan, path: str) -> Layer:
     if make is None:
         raise Unconvertible("a class derived from it has no torch.nn form")
     notes = {
-        "starts from zeros at each call, while the Torch module has another state": module.goes_on,
         "takes no packed sequences as the Torch module did, but those of PyTorch": module.inputPacked,
         "its first layer has a weight, the identity, which the Torch module skips": module.skips_input,
     }
     plan.notes += [f"{path or 'the network'}: {note}" for note, holds in notes.items() if holds]
+    if module.goes_on:
+        plan.note_start(path, "starts from zeros at each call, while the Torch module has another state")
     make = functools.partial(_OUTPUTS[make.func], *make.args, **make.keywords)
-    return Layer(make, module, path, state=module.native_state())
+    state = module.native_state()
+    for end in module.ends[: module.numDirections] if module.skips_input else ():
+        state[f"weight_ih_{end}"] = plan.arranged(_identities, state[f"weight_hh_{end}"])
+    return Layer(make, module, path, state=state)
+
+
+def _identities(feedback: Tensor) -> Tensor:
+    """The identity for each gate, like a layer's weight for its last output."""
+    rows, size = feedback.shape
+    return torch.eye(size, dtype=feedback.dtype, device=feedback.device).repeat(rows // size, 1)

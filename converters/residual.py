@@ -60,7 +60,8 @@ def one_by_one(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 
 def _is_fork(layer: Layer) -> bool:
-    return layer.make.func is emitted_layers.Branches and len(layer.children) == 2
+    two = layer.make.func is emitted_layers.Branches and len(layer.children) == 2
+    return two and not all(map(_is_identity, layer.children))
 
 
 def _is_identity(layer: Layer) -> bool:

@@ -167,6 +167,11 @@ def test_residual(branches: list[nn.Module], names: set[str]) -> None:
     assert (found.deviating, found.compared >= 2) == ({}, True)
 
 
+def test_two_identities_are_no_residual() -> None:
+    network = in_row([nn.ConcatTable().add(nn.Identity()).add(nn.Identity()), nn.CAddTable()])
+    assert "Residual" not in source("written", ABOUT, as_network(Plan(network).root))
+
+
 def test_sum_of_other_shapes_is_no_residual() -> None:
     """Torch7 adds tensors of as many elements; PyTorch would repeat them."""
     network = in_row([nn.ConcatTable().add(nn.Reshape(4, 1)).add(nn.Identity()), nn.CAddTable()])

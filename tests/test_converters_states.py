@@ -192,6 +192,23 @@ def test_pieces_are_those_of_a_network_that_remembers(name: str) -> None:
         same(as_lua(network(input)), whole, "forward after run")
 
 
+@pytest.mark.parametrize(
+    ("make", "has_run"),
+    [
+        (lambda: chain(nn.SeqLSTM(3, 4), steps_of(lstm(2, 4))), True),
+        (lambda: chain(cudnn.LSTM(3, 4, 1), nn.Tanh()), True),
+        (lambda: chain(nn.SeqReverseSequence(1), nn.SeqLSTM(3, 4)), False),
+    ],
+    ids=["nn", "cudnn", "from the end"],
+)
+def test_note_on_a_network_that_remembers_names_run(make: Callable[[], Any], has_run: bool) -> None:
+    network = make()
+    remember(network)
+    notes = Plan(network).notes
+    assert notes
+    assert [note.endswith("run(input, state) goes on") for note in notes] == [has_run] * len(notes)
+
+
 def test_state_is_that_of_each_recurrent_layer() -> None:
     network = to_native(tagger())
     _, state = network.run(words())
