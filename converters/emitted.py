@@ -174,37 +174,22 @@ class MaxUnpool(nn.Module):
         return unpool(input, where, *self.sizes, self.pooled.shape)
 
 
-class FixedFractionalMaxPool2d(nn.FractionalMaxPool2d):
-    """nn.FractionalMaxPool2d with windows that stay, those of a batch of the size `windows`.
+class FixedFractionalMaxPool(nn.Module):
+    """nn.FractionalMaxPool2d or 3d with windows that stay, those of a batch of the size `windows`.
 
     A batch of another size gets windows at random.
     """
 
-    def __init__(self, kernel_size: Any, windows: Any, **output: Any) -> None:
-        super().__init__(kernel_size, **output)
+    def __init__(
+        self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, *, windows: Any
+    ) -> None:
+        super().__init__()
+        self.sizes = kernel_size, output_size, output_ratio
         self.register_buffer("windows", torch.zeros(windows))
 
     def forward(self, input: Tensor) -> Tensor:
         windows: Any = self.windows
-        batch = len(input) if input.dim() == 4 else 1
-        windows = windows if len(windows) == batch else None
-        sizes = self.output_size, self.output_ratio
-        return F.fractional_max_pool2d(input, self.kernel_size, *sizes, _random_samples=windows)
-
-
-class FixedFractionalMaxPool3d(nn.FractionalMaxPool3d):
-    """nn.FractionalMaxPool3d with windows that stay, those of a batch of the size `windows`.
-
-    A batch of another size gets windows at random.
-    """
-
-    def __init__(self, kernel_size: Any, windows: Any, **output: Any) -> None:
-        super().__init__(kernel_size, **output)
-        self.register_buffer("windows", torch.zeros(windows))
-
-    def forward(self, input: Tensor) -> Tensor:
-        windows: Any = self.windows
-        batch = len(input) if input.dim() == 5 else 1
-        windows = windows if len(windows) == batch else None
-        sizes = self.output_size, self.output_ratio
-        return F.fractional_max_pool3d(input, self.kernel_size, *sizes, _random_samples=windows)
+        dims = windows.shape[-1]
+        pool = F.fractional_max_pool3d if dims == 3 else F.fractional_max_pool2d
+        batch = len(input) if input.dim() == dims + 2 else 1
+        return pool(input, *self.sizes, _random_samples=windows if len(windows) == batch else None)

@@ -5,7 +5,7 @@ given.  `forward` of a recurrent layer starts from zeros; `run(input, state)` go
 (output, state after it).
 """
 
-# mypy: disable-error-code="no-untyped-call, override"
+# mypy: disable-error-code="no-untyped-call, override, misc"
 from __future__ import annotations
 
 from typing import Any
@@ -114,10 +114,10 @@ class SequenceLSTM(nn.LSTM):
         return self.run(input)[0]
 
 
-class OutputLSTM(nn.LSTM):
-    """nn.LSTM that gives the outputs alone.
+class OutputAlone(nn.Module):
+    """A recurrent layer of torch.nn that gives the outputs alone.
 
-    `run` goes on from nn.LSTM's state, (output, cell) of each layer, and gives that after the sequence, too.
+    `run` goes on from torch.nn's state, and gives that after the sequence, too.
     """
 
     def run(self, input: Any, state: Any = None) -> Any:
@@ -127,30 +127,16 @@ class OutputLSTM(nn.LSTM):
         return self.run(input)[0]
 
 
-class OutputGRU(nn.GRU):
-    """nn.GRU that gives the outputs alone.
-
-    `run` goes on from nn.GRU's state, the last output of each layer, and gives that after the sequence, too.
-    """
-
-    def run(self, input: Any, state: Any = None) -> Any:
-        return super().forward(input, state)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
+class OutputLSTM(OutputAlone, nn.LSTM):
+    """nn.LSTM that gives the outputs alone; its state is (output, cell) of each layer."""
 
 
-class OutputRNN(nn.RNN):
-    """nn.RNN that gives the outputs alone.
+class OutputGRU(OutputAlone, nn.GRU):
+    """nn.GRU that gives the outputs alone; its state is the last output of each layer."""
 
-    `run` goes on from nn.RNN's state, the last output of each layer, and gives that after the sequence, too.
-    """
 
-    def run(self, input: Any, state: Any = None) -> Any:
-        return super().forward(input, state)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
+class OutputRNN(OutputAlone, nn.RNN):
+    """nn.RNN that gives the outputs alone; its state is the last output of each layer."""
 
 
 class StartedLSTM(nn.LSTM):

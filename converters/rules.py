@@ -113,10 +113,9 @@ def _random_windows(module: FractionalMaxPooling, plan: Plan, path: str) -> Laye
     samples = module.randomSamples
     if not module.newRandomPool or samples is None:
         return Layer(make, module, path)  # no leaf to compare with others: it is random in evaluation, too
-    is_volume = len(module.axes) == 3
-    kind: Any = emitted.FixedFractionalMaxPool3d if is_volume else emitted.FixedFractionalMaxPool2d
-    windows = samples.flip(-1) if is_volume else samples  # those of time are first in PyTorch
-    make = functools.partial(kind, *make.args, **make.keywords, windows=tuple(windows.shape))
+    windows = samples.flip(-1) if len(module.axes) == 3 else samples  # those of time are first in PyTorch
+    options = {**make.keywords, "windows": tuple(windows.shape)}
+    make = functools.partial(emitted.FixedFractionalMaxPool, *make.args, **options)
     return Layer(make, module, path, state={"windows": windows})
 
 

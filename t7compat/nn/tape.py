@@ -82,8 +82,8 @@ class Tape:
             refuse(error, module.explain, input=input)
 
     def run(self, module: Module, input: Any) -> Any:
-        """The output of a module inside of another one, which explains the errors that arise."""
-        return self.call(module, input, True) if self.is_opaque(module) else module.trace(self, input)
+        """The output of a module inside of another one."""
+        return self.call(module, input, self.is_opaque(module))
 
     def is_opaque(self, module: Module) -> bool:
         """Whether to call a module's own methods: in a replay always, unless optnet gave outputs up."""
