@@ -20,8 +20,9 @@ from converters.native import FAILURES, Plan
 from converters.report import Gradients
 from converters.weights import place_of
 from t7compat.nested import copy_graph, type_name, walk
-from t7compat.nn.gradients import matched
+from t7compat.nn.gradients import data_of, matched
 from t7compat.nn.module import Module
+from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.flat import RNN
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.table import Table, to_tuples
@@ -46,6 +47,10 @@ OTHERS = {
     "nn.IndexLinear": "lists the gradients of the rows that it used",
     "nn.Kmeans": "moves its centres to the means of their samples, without a gradient",
     "nn.MaskZero": "counts masked samples in the gradients of its parameters",
+    **dict.fromkeys(
+        ("nn.ReinforceBernoulli", "nn.ReinforceCategorical", "nn.ReinforceGamma", "nn.ReinforceNormal"),
+        "gives the gradient of its reward",
+    ),
     "nn.TrimZero": "counts a masked sample in the gradients of its parameters, where all are",
     "nn.WeightNorm": "has other parameters, of which the weight is made",
 }
@@ -70,9 +75,11 @@ def backward(module: Module, input: Any, output: Any) -> Backward | str:
 
     The module, in evaluation mode, gives this output; neither it nor its gradients change.
     """
-    for name in (type_name(found) for found, _ in walk(module)):
-        if name in OTHERS:
+    for found, _ in walk(module):
+        if (name := type_name(found)) in OTHERS:
             return f"{name} {OTHERS[name]}"
+        if isinstance(found, MapTable) and not found.shared:
+            return f"{name} has parameters for each entry, which are equal before training"
     if sum(parameter.numel() for parameter in _parameters(module)) > MOST:
         return f"there are more than {MOST:,} parameters"
     gradient = _random_like(output)
@@ -88,6 +95,8 @@ def backward(module: Module, input: Any, output: Any) -> Backward | str:
                 return "where it keeps what its backward needs, it gives another output"
             twin.zeroGradParameters()
             gradInput = twin.backward(given, Table.from_python(gradient))
+        if without and not all(x.isfinite().all() for x in tensors(to_tuples(data_of, gradInput))):
+            return f"the penalty of {without[0]} is not finite here"
         slopes = list(zip(*(twin.parameters() or ((), ())), strict=True))
     except FAILURES as error:
         return f"Torch has none here: {error}"
@@ -152,7 +161,8 @@ def compared(
     except KeyError as error:
         return Gradients(reason=f"the written network has a parameter {error} of its own")
     pairs = dict(_of_input(wanted, found[0])) | _of_parameters(wanted.slopes, led_back)
-    largest = max((want.abs().max().item() for _, want in pairs.values() if want.numel()), default=0.0)
+    finite = [want[want.isfinite()].abs() for _, want in pairs.values()]
+    largest = max((numbers.max().item() for numbers in finite if numbers.numel()), default=0.0)
     result = Gradients(without=wanted.without)
     result.judge({name: difference(*pair, largest * _NOISE) for name, pair in pairs.items()})
     return result

@@ -21,6 +21,7 @@ from converters.recurrent import remembers
 from converters.residual import one_by_one
 from t7compat.nn.containers import ParallelTable
 from t7compat.nn.module import Module
+from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.rnn.sequencer import AbstractSequencer
 from t7compat.table import leaves, to_tuples
 
@@ -223,6 +224,8 @@ class _Unknown(Exception):
 def _reason_to_skip(module: Any) -> str:
     if isinstance(module, AbstractSequencer):
         return "goes on from the sequence before" if module.hasMemory() else ""
+    if isinstance(module, MaxUnpooling):
+        return "needs what its pooling layer was given"
     return "goes on from the step before" if remembers(module) else ""
 
 
