@@ -123,8 +123,8 @@ class NormalizedClasses(nn.Linear):
 class Loss(nn.Sequential):
     """A loss as a layer: (prediction, target) -> a tensor of one number.
 
-    The prediction may be a tuple.  With `classes`, the target are classes, counted from 1.  No gradient goes
-    back to the target.
+    The prediction may be a tuple.  With `classes`, the target are classes, counted from 1; else a number for
+    each of the prediction, or for CosineEmbeddingLoss of each sample.  No gradient goes back to the target.
     """
 
     def __init__(self, loss: nn.Module, classes: bool = False) -> None:
@@ -135,6 +135,8 @@ class Loss(nn.Sequential):
         prediction, target = input
         predictions = prediction if isinstance(prediction, tuple) else (prediction,)
         target = target.long() - 1 if self.classes else target.detach()
+        if not self.classes and not isinstance(self[0], nn.CosineEmbeddingLoss):
+            target = target.reshape(predictions[0].shape)
         return self[0](*predictions, target).reshape(1)
 
 

@@ -22,7 +22,6 @@ from converters.weights import place_of
 from t7compat.nested import copy_graph, type_name, walk
 from t7compat.nn.gradients import data_of, matched
 from t7compat.nn.module import Module
-from t7compat.nn.wrappers import MapTable
 from t7compat.rnn.flat import RNN
 from t7compat.rnn.recurrent import AbstractRecurrent
 from t7compat.table import Table, to_tuples
@@ -78,8 +77,6 @@ def backward(module: Module, input: Any, output: Any) -> Backward | str:
     for found, _ in walk(module):
         if (name := type_name(found)) in OTHERS:
             return f"{name} {OTHERS[name]}"
-        if isinstance(found, MapTable) and not found.shared:
-            return f"{name} has parameters for each entry, which are equal before training"
     if sum(parameter.numel() for parameter in _parameters(module)) > MOST:
         return f"there are more than {MOST:,} parameters"
     gradient = _random_like(output)
@@ -100,8 +97,6 @@ def backward(module: Module, input: Any, output: Any) -> Backward | str:
         slopes = list(zip(*(twin.parameters() or ((), ())), strict=True))
     except FAILURES as error:
         return f"Torch has none here: {error}"
-    if not {_memory(parameter) for parameter, _ in slopes} <= set(map(_memory, _parameters(module))):
-        return "its forward makes new parameters"
     slopes = [(parameter.data, slope.data) for parameter, slope in slopes if slope is not None]
     return Backward(input, gradient, gradInput, slopes, without)
 
@@ -147,7 +142,7 @@ def _start(module: Module) -> None:
 def compared(
     module: Module, written: frozenset[int], wanted: Backward | str, found: Found | str | None
 ) -> Gradients:
-    """How far the gradients that a written network gives are from those of its Torch module.
+    """How far the gradients of a written network are from those of its Torch module, as it is in the file.
 
     `wanted` may be the reason why there are none, and `found` that of a failure.  `written` is as for `Plan`:
     the names of the parameters follow from it.
@@ -156,6 +151,8 @@ def compared(
         return Gradients(reason=wanted)
     if isinstance(found, str | None):
         return Gradients("deviates", f"the written network fails: {found}")
+    if not {_memory(parameter) for parameter, _ in wanted.slopes} <= set(map(_memory, _parameters(module))):
+        return Gradients(reason="its forward makes new parameters")
     try:
         led_back = _led_back(module, written, found[1])
     except KeyError as error:

@@ -16,8 +16,7 @@ import torch
 
 from converters.graphs import Graph
 from converters.native import FAILURES, Layer
-from converters.rules import OF_CLASSES
-from converters.samples import ANY, BATCH, STEPS, Entry, Shape, draw, wanted
+from converters.samples import ANY, BATCH, STEPS, Entry, Shape, draw, prediction, target, wanted
 from converters.verify import PATIENCE, run
 from t7compat import nn
 from t7compat.errors import InputError
@@ -122,10 +121,11 @@ class _Search:
             if values[i] is not _UNKNOWN or i in self.inputs or node.layer is None:
                 continue
             at = next(k for k, source in enumerate(node.sources) if values[source] is _UNKNOWN)
-            wishes = [*_for_place(at, len(node.sources), node.layer)]
+            wishes: list[Shape] = []
             for k, source in enumerate(node.sources):
                 if isinstance(values[source], torch.Tensor):
                     wishes += beside(node.layer.origin, at, k, values[source].shape)
+            wishes += _for_place(at, len(node.sources), node.layer)
             leaf = self._input_behind(node.sources[at])
             if wishes and leaf in missing:
                 yield leaf, wishes
@@ -161,6 +161,5 @@ def _matrices(module: nn.MM, at: int, other: int, size: torch.Size) -> Iterator[
 
 
 @beside.register
-def _target(module: ModuleFromCriterion, at: int, other: int, size: torch.Size) -> Iterator[Shape]:
-    of_classes = isinstance(module.criterion, OF_CLASSES) and at == 1
-    yield Entry(tuple(size[:-1]), size[-1]) if of_classes else Entry(tuple(size))
+def _loss(module: ModuleFromCriterion, at: int, other: int, size: torch.Size) -> Iterator[Shape]:
+    yield (target if at == 1 else prediction)(module.criterion, tuple(size))

@@ -172,10 +172,11 @@ class Plan:
         self.around: list[Any] = []  # the modules whose layers are being made, outermost first
         self._helpers: dict[str, Definition] = {}  # functions and constants of written classes, by name
         self._arranged: dict[Any, tuple[Tensor, tuple[Tensor, ...]]] = {}
-        self._starts: list[str] = []
+        self._starts: list[tuple[str, str]] = []
         self.root = going_on(self.layer(module, ""))
         further = "; run(input, state) goes on" if has_run(self.root) else ""
-        self.notes += [note + further for note in self._starts]
+        for place, what in self._starts:
+            self.note(place, what + further)
 
     def layer(self, module: Any, path: str, rule: Rule | None = None) -> Layer:
         """What a rule (by default `layer_of`) makes of a module, or what stands for it if that fails."""
@@ -221,9 +222,13 @@ class Plan:
             self._arranged[key] = arrange(*sources), sources  # kept, lest others get their memory
         return self._arranged[key][0]
 
+    def note(self, path: str, what: str) -> None:
+        """Note what the user should know of a layer."""
+        self.notes.append(f"{path or 'the network'}: {what}")
+
     def note_start(self, path: str, what: str) -> None:
         """Note that a layer starts anew where the Torch module goes on."""
-        self._starts.append(f"{path or 'the network'}: {what}")
+        self._starts.append((path, what))
 
     def has(self, module: Any) -> bool:
         """Whether a module was met before."""

@@ -331,7 +331,8 @@ def _flat(module: RNN, plan: Plan, path: str) -> Layer:
         "takes no packed sequences as the Torch module did, but those of PyTorch": module.inputPacked,
         "its first layer has a weight, the identity, which the Torch module skips": module.skips_input,
     }
-    plan.notes += [f"{path or 'the network'}: {note}" for note, holds in notes.items() if holds]
+    for note in (note for note, holds in notes.items() if holds):
+        plan.note(path, note)
     if module.goes_on:
         plan.note_start(path, "starts from zeros at each call, while the Torch module has another state")
     make = functools.partial(_OUTPUTS[make.func], *make.args, **make.keywords)

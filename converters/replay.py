@@ -6,6 +6,7 @@ run on what the layer before it gave, and compared with what Torch7 got.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Iterator
@@ -19,11 +20,12 @@ from converters.graphs import Graph
 from converters.native import CHAINS, FAILURES, Layer
 from converters.recurrent import remembers
 from converters.residual import one_by_one
+from t7compat import mersenne
 from t7compat.nn.containers import ParallelTable
 from t7compat.nn.module import Module
 from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.rnn.sequencer import AbstractSequencer
-from t7compat.table import leaves, to_tuples
+from t7compat.table import Table, leaves, to_tuples
 
 
 @dataclass
@@ -171,7 +173,7 @@ class _Comparison:
         return result
 
     def _apart(self, step: Step) -> Difference | None:
-        """How far the layer is from Torch7; None if it gives something else each time.
+        """How far the layer is from Torch7; None if either gives something else each time.
 
         In training mode torch.nn's layers may have other rules than Torch's: what agrees in evaluation mode
         is right.
@@ -183,13 +185,21 @@ class _Comparison:
                 evaluated = difference(self._run(step, as_last=False), step.stored)
                 if evaluated.within:
                     return evaluated
-                if not difference(self._run(step, as_last=True), got).within:
+                if self._draws(step) or not difference(self._run(step, as_last=True), got).within:
                     return None
             return found
         except NotImplementedError:
             raise
         except FAILURES as error:
             return Difference(math.inf, problem=f"{type(error).__name__}: {error}")
+
+    def _draws(self, step: Step) -> bool:
+        """Whether the Torch module draws random numbers, which the written layer need not do."""
+        module = step.layer.origin.clone()
+        before = mersenne.getRNGState()
+        with contextlib.suppress(*FAILURES):
+            module.forward(Table.from_python(self._value(step.given, as_last=True)))
+        return not torch.equal(mersenne.getRNGState(), before)
 
     def _is_intact(self, step: Step) -> bool:
         """Whether no later layer has written over an output: in-place layers do."""

@@ -13,6 +13,7 @@ from converters.brief import SHORT_FOR_A_BATCH, of_a_batch
 from converters.lift import plain
 from converters.native import Layer, Plan, layer_of, native_form
 from converters.residual import Residual, with_residuals
+from converters.samples import OF_CLASSES
 from converters.text import Unconvertible, literal
 from t7compat.dpnn.augmentation import ColorTransform, SpatialRegionDropout, SpatialUniformCrop
 from t7compat.dpnn.misc import TotalDropout
@@ -20,9 +21,7 @@ from t7compat.dpnn.nce import NCEModule
 from t7compat.dpnn.reinforce import Reinforce, ReinforceGamma, ReinforceNormal
 from t7compat.nested import type_name
 from t7compat.nn.adaptive_pooling import FractionalMaxPooling
-from t7compat.nn.classification import CrossEntropyCriterion
 from t7compat.nn.containers import Sequential
-from t7compat.nn.criterion import Classifying
 from t7compat.nn.module import Module
 from t7compat.nn.normalization import SpatialContrastiveNormalization
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
@@ -30,8 +29,6 @@ from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.nn.wrappers import DontCast, first_type
 from t7compat.nngraph import ModuleFromCriterion
 from t7compat.tensortypes import parse
-
-OF_CLASSES = Classifying, CrossEntropyCriterion  # criterions whose target are classes
 
 
 @layer_of.register
@@ -127,13 +124,13 @@ def _total_dropout(module: TotalDropout, plan: Plan, path: str) -> Layer:
 @layer_of.register(ColorTransform)
 @layer_of.register(SpatialRegionDropout)
 def _only_in_training(module: Module, plan: Plan, path: str) -> Layer:
-    plan.notes.append(f"{path}: {type_name(module)} changes images at random in training only: left out")
+    plan.note(path, f"{type_name(module)} changes images at random in training only: left out")
     return Layer(functools.partial(torch.nn.Identity), module, path)
 
 
 @layer_of.register
 def _crop(module: SpatialUniformCrop, plan: Plan, path: str) -> Layer:
-    plan.notes.append(f"{path}: {type_name(module)} takes the middle, also in training")
+    plan.note(path, f"{type_name(module)} takes the middle, also in training")
     return Layer(functools.partial(emitted.Middle, module.oheight, module.owidth), module, path)
 
 
@@ -141,7 +138,7 @@ def _crop(module: SpatialUniformCrop, plan: Plan, path: str) -> Layer:
 def _sample(module: Reinforce, plan: Plan, path: str) -> Layer:
     if module.stochastic:
         raise Unconvertible("it draws in evaluation, too")
-    plan.notes.append(f"{path}: {type_name(module)} gives its estimate, also in training: no REINFORCE")
+    plan.note(path, f"{type_name(module)} gives its estimate, also in training: no REINFORCE")
     if isinstance(module, ReinforceGamma):
         return Layer(functools.partial(emitted.GammaMean, plain(module.scale, "its scale")), module, path)
     alone = isinstance(module, ReinforceNormal) and module.stdev is None

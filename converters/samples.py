@@ -7,23 +7,29 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from t7compat.contrib import torch_rnn
+from t7compat.dpnn.reinforce import TwoParameters
 from t7compat.errors import InputError
+from t7compat.nn.classification import BCECriterion, Binary, CrossEntropyCriterion, MultiLabelMarginCriterion
 from t7compat.nn.composites import PartialLinear
 from t7compat.nn.containers import Container, Decorator, ParallelTable, Sequential
 from t7compat.nn.convolution import Windowed
+from t7compat.nn.criterion import Classifying, Criterion
 from t7compat.nn.devices import DataParallelTable
 from t7compat.nn.distances import Euclidean, WeightedEuclidean
 from t7compat.nn.embedding import LookupTable
 from t7compat.nn.formats import OneHot
+from t7compat.nn.pairwise import HingeEmbeddingCriterion, Pairwise
 from t7compat.nn.products import Bilinear
+from t7compat.nn.regression import DistKLDivCriterion
 from t7compat.nn.scaling import CAdd, CMul
 from t7compat.nn.weightnorm import LinearWeightNorm
 from t7compat.nn.wrappers import MapTable
+from t7compat.nngraph import ModuleFromCriterion
 from t7compat.rnn.flat import RNN
 from t7compat.rnn.recurrences import Recurrent
 from t7compat.rnn.recurrent import AbstractRecurrent
@@ -38,16 +44,20 @@ _WIDTHS = (8, 16, 28, 32, 64, 96, 128, 224, 227, 256)  # of images, from small t
 _LENGTHS = (8, 32, 128)  # of texts for windows
 
 
+OF_CLASSES = Classifying, CrossEntropyCriterion  # criterions whose target are classes
+_WORDS = {"any": "", "signs": " of -1 and 1", "shares": " from 0 to 1"}
+
+
 class Entry(NamedTuple):
-    """A tensor: its size, and the largest index where its numbers are indices (from 1)."""
+    """A tensor: its size, and the kind of its numbers, or the largest where they are indices (from 1)."""
 
     size: tuple[int, ...]
     largest: int | None = None
+    kind: Literal["any", "signs", "shares"] = "any"
 
     def __str__(self) -> str:
-        return ("x".join(map(str, self.size)) or "1") + (
-            f" of indices 1..{self.largest}" if self.largest else ""
-        )
+        words = f" of indices 1..{self.largest}" if self.largest else _WORDS[self.kind]
+        return ("x".join(map(str, self.size)) or "1") + words
 
 
 Shape = Entry | tuple[Any, ...]
@@ -75,8 +85,8 @@ def parse(text: str) -> list[tuple[int, ...]]:
 
 def shaped(sizes: list[tuple[int, ...]], wishes: Iterable[Shape]) -> Shape:
     """The shape with these sizes; what the network wants says which of its tensors are indices."""
-    limits = _limits(next(iter(wishes), ANY[0]))
-    entries = tuple(Entry(size, limits[min(i, len(limits) - 1)]) for i, size in enumerate(sizes))
+    known = _entries(next(iter(wishes), ANY[0]))
+    entries = tuple(known[min(i, len(known) - 1)]._replace(size=size) for i, size in enumerate(sizes))
     return entries if len(entries) > 1 else entries[0]
 
 
@@ -84,8 +94,9 @@ def candidates(module: Any, wishes: Iterable[Shape] | None = None) -> Iterator[S
     """Shapes that a network may take, the best guess first; `wishes` are what its first layers want."""
     wishes = iter(wanted(module) if wishes is None else wishes)
     first = next(wishes, ANY[0])
-    limits = itertools.cycle(_limits(first))
-    stored = to_tuples(lambda x: Entry(tuple(x.shape), next(limits)), _tensors(vars(module).get("gradInput")))
+    known = itertools.cycle(_entries(first))
+    gradInput = _tensors(vars(module).get("gradInput"))
+    stored = to_tuples(lambda x: next(known)._replace(size=tuple(x.shape)), gradInput)
     seen = {()}
     for shape in itertools.chain((stored, first), wishes, ANY):
         for variant in (shape, *_stacked(shape)):
@@ -95,7 +106,7 @@ def candidates(module: Any, wishes: Iterable[Shape] | None = None) -> Iterator[S
 
 
 def draw(shape: Shape, dtype: torch.dtype, seed: int = 1) -> Any:
-    """Random numbers: normal ones of type `dtype`, or indices.  Tables are tuples."""
+    """Random numbers of type `dtype`, normal ones where any will do, or indices.  Tables are tuples."""
     generator = torch.Generator().manual_seed(seed)
 
     def fill(shape: Shape) -> Any:
@@ -103,7 +114,8 @@ def draw(shape: Shape, dtype: torch.dtype, seed: int = 1) -> Any:
             return tuple(map(fill, shape))
         if shape.largest:
             return torch.randint(1, shape.largest + 1, shape.size, generator=generator)
-        return torch.randn(shape.size, generator=generator, dtype=torch.float64).to(dtype)
+        numbers = torch.randn(shape.size, generator=generator, dtype=torch.float64)
+        return {"any": numbers, "signs": numbers.sign(), "shares": numbers.sigmoid()}[shape.kind].to(dtype)
 
     return fill(shape)
 
@@ -111,9 +123,9 @@ def draw(shape: Shape, dtype: torch.dtype, seed: int = 1) -> Any:
 def _stacked(shape: Shape) -> Iterator[Shape]:
     """A table of equal tensors as one tensor: what is split in the network may come in one piece."""
     if not isinstance(shape, Entry) and shape and isinstance(shape[0], Entry) and len(set(shape)) == 1:
-        size, largest = shape[0]
+        size = shape[0].size
         for at in (0, 1)[: len(size) + 1]:
-            yield Entry((*size[:at], len(shape), *size[at:]), largest)
+            yield shape[0]._replace(size=(*size[:at], len(shape), *size[at:]))
 
 
 def _tensors(value: Any) -> Any:
@@ -123,11 +135,9 @@ def _tensors(value: Any) -> Any:
     return value if filled else Table()
 
 
-def _limits(shape: Shape) -> list[int | None]:
-    """The largest index of each tensor."""
-    if isinstance(shape, Entry):
-        return [shape.largest]
-    return [limit for part in shape for limit in _limits(part)]
+def _entries(shape: Shape) -> list[Entry]:
+    """The tensors of a shape, in order."""
+    return [shape] if isinstance(shape, Entry) else [entry for part in shape for entry in _entries(part)]
 
 
 # ---- what the first layers with parameters take
@@ -206,6 +216,35 @@ def _partial(module: PartialLinear) -> Iterator[Shape]:
 def _lookup(module: LookupTable) -> Iterator[Shape]:
     for size in (*_leading(module), (STEPS, BATCH), (STEPS,), (BATCH,), *((BATCH, n) for n in _LENGTHS)):
         yield Entry(size, len(module.weight))
+
+
+@wanted.register
+def _distribution(module: TwoParameters) -> Iterator[Shape]:
+    second = getattr(module, module.second)
+    if isinstance(second, torch.Tensor):
+        yield from (Entry((BATCH, *second.shape)), Entry(tuple(second.shape)))
+
+
+@wanted.register
+def _loss(module: ModuleFromCriterion) -> Iterator[Shape]:
+    for size in ((BATCH, 8), (BATCH,)):
+        one = prediction(module.criterion, size)
+        is_pair = isinstance(module.criterion, Pairwise)
+        yield (one, one) if is_pair else one, target(module.criterion, size)
+
+
+def prediction(criterion: Criterion, size: tuple[int, ...]) -> Entry:
+    """A prediction of this size, as a criterion takes it."""
+    return Entry(size, kind="shares" if isinstance(criterion, BCECriterion) else "any")
+
+
+def target(criterion: Criterion, size: tuple[int, ...]) -> Entry:
+    """What a criterion takes as the target of a prediction of this size, or of two such."""
+    if isinstance(criterion, OF_CLASSES):
+        return Entry(size if isinstance(criterion, MultiLabelMarginCriterion) else size[:-1], size[-1])
+    if isinstance(criterion, Pairwise | HingeEmbeddingCriterion):
+        return Entry(size[:1] if isinstance(criterion, Pairwise) else size, kind="signs")
+    return Entry(size, kind="shares" if isinstance(criterion, Binary | DistKLDivCriterion) else "any")
 
 
 @wanted.register

@@ -15,6 +15,7 @@ from converters.compare import difference
 from converters.native import FAILURES
 from converters.report import Verification
 from converters.samples import Shape, candidates, describe, draw, shaped
+from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nested import walk
 from t7compat.nn import shapes
@@ -42,15 +43,22 @@ def sample(
         try:
             input = draw(guess, dtype)
             output = run(module, input)
-            return Sample(describe(guess), input, output, not difference(run(module, input), output).within)
+            return Sample(describe(guess), input, output, _is_random(module, input, output))
         except FAILURES as error:
             if shape is not None:
                 raise InputError(f"it does not take an input of {describe(shape)}: {error}") from error
     return None
 
 
+def _is_random(module: Module, input: Any, output: Any) -> bool:
+    """Whether a network draws random numbers in evaluation; few of them may well give the same `output`."""
+    before = mersenne.getRNGState()
+    again = run(module, input)
+    return not torch.equal(mersenne.getRNGState(), before) or not difference(again, output).within
+
+
 class Sample(NamedTuple):
-    """An input, the output of the Torch module for it, and whether that is another one each time."""
+    """An input, the output of the Torch module for it, and whether that depends on random numbers."""
 
     shape: str
     input: Any

@@ -236,6 +236,10 @@ def test_remembering_sequencer_is_noted() -> None:
     assert any('remember("eval")' in note for note in plan.notes)
 
 
+def test_note_of_the_whole_network_says_so() -> None:
+    assert Plan(nn.ReinforceNormal(0.4)).notes[0].startswith("the network: nn.ReinforceNormal gives")
+
+
 def test_start_from_a_given_state_is_refused_by_name() -> None:
     cell = nn.LSTM(3, 4)
     cell.userPrevCell = torch.zeros(2, 4, dtype=torch.float64)

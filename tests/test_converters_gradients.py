@@ -16,10 +16,12 @@ from test_converters import ABOUT, golden, planned, prepared, random_in_evaluati
 
 from converters import child, gradients, verify
 from converters.gradients import OTHERS
+from converters.graph_samples import wishes
 from converters.graphs import as_network
+from converters.native import Plan
 from converters.report import Gradients
 from converters.source import source
-from t7compat import nn
+from t7compat import Table, nn
 from t7compat.nested import type_name, walk
 
 
@@ -85,6 +87,89 @@ def test_penalties_are_left_out() -> None:
     assert found.outcome == "verified"
     assert str(found).endswith("(without the penalty of nn.TotalVariation)")
     assert network.get(1).strength == 0.1
+
+
+def rewarded() -> nn.Module:
+    """A layer that has got a reward for its last sample, as in a checkpoint between two steps of training."""
+    layer = nn.ReinforceNormal(0.4)
+    layer.forward(random(2, 3))
+    layer.reinforce(random(2))
+    return layer
+
+
+SIGNED = torch.tensor([[-1.0, 2, 3]]).double()
+NOT_COMPARED = {
+    "ReinforceNormal": (rewarded(), SIGNED, "nn.ReinforceNormal gives the gradient of its reward"),
+    "MapTable": (nn.MapTable(nn.Linear(3, 2), False), (SIGNED, SIGNED), "its forward makes new parameters"),
+    "CategoricalEntropy": (nn.CategoricalEntropy(), SIGNED, "the penalty of nn.CategoricalEntropy is not"),
+}
+
+
+@pytest.mark.parametrize(("module", "input", "reason"), NOT_COMPARED.values(), ids=NOT_COMPARED)
+def test_what_cannot_be_compared_is_said(module: nn.Module, input: Any, reason: str) -> None:
+    found = compared(module, input)
+    assert found.outcome == "skipped"
+    assert found.reason.startswith(reason)
+
+
+def test_entries_that_have_parameters_already_are_compared() -> None:
+    table = nn.MapTable(nn.Linear(3, 2), False)
+    table.forward(Table(SIGNED, SIGNED))
+    table.get(2).weight.mul_(2)
+    found = compared(table, (SIGNED, SIGNED))
+    assert (found.outcome, found.compared) == ("verified", 6)
+
+
+@pytest.mark.parametrize("slope", [1.0, 1.25])
+def test_gradients_that_are_not_finite_hide_no_others(slope: float) -> None:
+    """Square roots have an infinite slope at 0, and none below it."""
+    module, input = nn.Sequential().add(nn.Linear(2, 4)).add(nn.Sqrt()), torch.zeros(1, 2).double()
+    module.get(1).bias.copy_(torch.tensor([0.0, -1.0, 1.0, 4.0]))
+    output = verify.run(module, input)
+    wanted = gradients.backward(module, input, output)
+    assert not isinstance(wanted, str)
+    assert not wanted.slopes[1][1].isfinite().all()
+    network = as_network(Plan(module).root).build()
+    places, slopes = child.gradients(network, input, wanted.gradient)
+    slopes["0.bias"][-1] *= slope
+    found = gradients.compared(module, frozenset(), wanted, (places, slopes))
+    assert found.outcome == ("verified" if slope == 1 else "deviates")
+
+
+# ---- losses as layers
+
+
+LOSSES = (
+    nn.AbsCriterion, nn.BCECriterion, nn.ClassNLLCriterion, nn.CosineEmbeddingCriterion,
+    nn.CrossEntropyCriterion, nn.DistKLDivCriterion, nn.HingeEmbeddingCriterion, nn.MSECriterion,
+    nn.MarginRankingCriterion, nn.MultiLabelMarginCriterion, nn.MultiLabelSoftMarginCriterion,
+    nn.MultiMarginCriterion, nn.SmoothL1Criterion, nn.SoftMarginCriterion,
+)  # fmt: skip
+
+
+def in_graph(loss: nn.Module) -> nn.Module:
+    """The loss of what layers make of the first input, with the second one as its target."""
+    input, target = nn.Identity()(), nn.Identity()()
+    layers = nn.Sequential().add(nn.Linear(4, 3)).add(nn.Sigmoid())
+    if isinstance(loss.criterion, nn.CosineEmbeddingCriterion | nn.MarginRankingCriterion):
+        size = 3 if isinstance(loss.criterion, nn.CosineEmbeddingCriterion) else 1
+        layers = nn.ConcatTable().add(nn.Linear(4, size)).add(nn.Linear(4, size))
+    return nn.gModule([input, target], [loss([layers(input), target])])
+
+
+@pytest.mark.parametrize("place", [lambda loss: loss, in_graph], ids=["alone", "in_graph"])
+@pytest.mark.parametrize("kind", LOSSES)
+def test_losses_get_targets_of_the_kind_that_they_are_for(kind: Callable[[], Any], place: Any) -> None:
+    module = place(nn.ModuleFromCriterion(kind()))
+    found = verify.sample(module, None, wishes(module, as_network(Plan(module).root)))
+    assert found is not None
+    assert compared(module, found.input).outcome == "verified"
+
+
+@pytest.mark.parametrize("kind", [nn.MSECriterion, nn.HingeEmbeddingCriterion])
+def test_target_has_as_many_numbers_as_the_prediction(kind: Callable[[], Any]) -> None:
+    """Torch counts them; PyTorch would compare each of a column with each of a vector."""
+    assert compared(nn.ModuleFromCriterion(kind()), (random(3, 1), random(3).sign())).outcome == "verified"
 
 
 # ---- the command

@@ -109,6 +109,26 @@ def test_random_layers_and_memories_are_left_out_with_the_reason() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.ReinforceCategorical(), "draws random numbers in training mode"),
+        (nn.SpatialUniformCrop(2), "draws random numbers in training mode"),
+        (nn.SpatialMaxUnpooling(nn.SpatialMaxPooling(2, 2)), "needs what its pooling layer was given"),
+    ],
+    ids=["ReinforceCategorical", "SpatialUniformCrop", "SpatialMaxUnpooling"],
+)
+def test_layers_that_replay_cannot_run_are_left_out_with_the_reason(layer: nn.Module, reason: str) -> None:
+    """What is written draws nothing where Torch7 drew, and unpools only after its pooling."""
+    pooling = getattr(layer, "pooling", nn.Identity())
+    is_flat = isinstance(layer, nn.ReinforceCategorical)
+    network = network_of(pooling, nn.Reshape(8) if is_flat else nn.Abs(), layer)
+    network.forward(random(2, 1, 4, 2).abs() if is_flat else random(2, 1, 4, 4))
+    found = replayed(network)
+    assert found.skipped == {reason: 1}
+    assert found.deviating == {}
+
+
 def test_first_layer_that_deviates_is_named() -> None:
     network = network_of(nn.Linear(3, 4), nn.Tanh(), network_of(nn.Sigmoid(), nn.Tanh()))
     network.forward(random(5, 3))
@@ -184,6 +204,8 @@ def test_input_follows_from_the_stored_output() -> None:
         (nn.Recurrent(5, nn.Linear(4, 5), nn.Linear(5, 5), nn.Sigmoid()), Entry((2, 4))),
         (nn.RecLSTM(4, 5), Entry((2, 4))),
         (torch_rnn.VanillaRNN(4, 5), Entry((2, 3, 4))),
+        (nn.ReinforceNormal(torch.ones(5)), Entry((2, 5))),
+        (nn.ReinforceNormal(torch.ones(3, 5)), Entry((2, 3, 5))),
     ],
     ids=lambda value: str(value).split("\n")[0],
 )
@@ -216,8 +238,10 @@ def test_no_guess_is_right() -> None:
     assert verify.sample(network_of(nn.SelectTable("a name"), nn.Linear(3, 2))) is None
 
 
-def test_random_networks_are_noticed() -> None:
-    found = verify.sample(network_of(nn.Linear(3, 99), nn.Dropout(0.5, False, False, True)))
+@pytest.mark.parametrize("p", [0.5, 1e-9])
+def test_random_networks_are_noticed(p: float) -> None:
+    """Also where the numbers make no difference, as they seldom do with this p."""
+    found = verify.sample(network_of(nn.Linear(3, 99), nn.Dropout(p, False, False, True)))
     assert found is not None
     assert found.is_random
 
@@ -226,6 +250,14 @@ def test_indices_are_in_range() -> None:
     drawn = samples.draw((Entry((50,), 3), Entry((2, 2))), torch.float32)
     assert drawn[0].unique().tolist() == [1, 2, 3]
     assert drawn[1].dtype == torch.float32
+
+
+def test_numbers_are_of_the_kind_that_is_wanted() -> None:
+    shape = Entry((50,), kind="signs"), Entry((50,), kind="shares")
+    signs, shares = samples.draw(shape, torch.float64)
+    assert signs.unique().tolist() == [-1, 1]
+    assert 0 < shares.min() < 0.5 < shares.max() < 1
+    assert samples.describe(shape) == "{50 of -1 and 1, 50 from 0 to 1}"
 
 
 def test_fields_are_as_before_after_a_run() -> None:
