@@ -134,7 +134,7 @@ def in_fresh_process(folder: Path, given: Mapping[str, tuple[Any, Any]]) -> dict
         return {}
     for name, pair in given.items():
         torch.save(pair, folder / f"{name}.input")
-    done = interpreter.run(Path(child.__file__).read_text("utf-8"), str(folder), *given)
+    done = interpreter.run(Path(child.__file__).read_text("utf-8"), str(folder.absolute()), *given)
     if done.returncode or not (folder / "results").exists():  # a file can end the process by itself
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         return {name: {"output": f"the fresh interpreter failed: {last}"} for name in given}

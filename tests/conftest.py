@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from deviations import DEVIATIONS
 from golden import Case, unknown_classes
 
 import t7compat
+from converters import interpreter
 from t7compat import Table
 
 torch.set_num_threads(1)
@@ -41,6 +42,13 @@ def data(case: Case, request: pytest.FixtureRequest) -> Table:
     if unknown := unknown_classes(data):
         pytest.skip(f"t7compat has no {', '.join(unknown)}")
     return data
+
+
+@pytest.fixture(scope="session")
+def kept_interpreter() -> Iterator[None]:
+    """Prove what is converted in one interpreter: a fresh one for each file has to import PyTorch again."""
+    with interpreter.kept():
+        yield
 
 
 @pytest.fixture

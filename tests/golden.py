@@ -35,6 +35,11 @@ class Case:
     def __str__(self) -> str:
         return f"{self.area}/{self.stem}/{self.name}"
 
+    @property
+    def content(self) -> Table:
+        """The case as all tests have it: to choose by, not to change."""
+        return _file(GOLDEN / self.area / f"{self.stem}.t7")[self.position]
+
     def load(self) -> Table:
         """The case, fresh: what a test does to it is seen by no other."""
         return loads(_saved(self))
@@ -48,7 +53,7 @@ def _file(path: Path) -> Any:
 @functools.cache
 def _saved(case: Case) -> bytes:
     """The case alone, as a file: quicker to load than all cases of its class."""
-    return dumps(_file(GOLDEN / case.area / f"{case.stem}.t7")[case.position])
+    return dumps(case.content)
 
 
 @functools.cache
@@ -118,7 +123,7 @@ def same(
 
 def over(area: str, *stems: str, having: str = "name") -> pytest.MarkDecorator:
     """Run a test once for each case of these files that has an entry of this name."""
-    chosen = [c for c in cases(area) if c.stem in stems and c.load()[having] is not None]
+    chosen = [c for c in cases(area) if c.stem in stems and c.content[having] is not None]
     return pytest.mark.parametrize("case", chosen, ids=str)
 
 

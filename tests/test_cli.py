@@ -26,6 +26,8 @@ from t7compat.t7file.wire import BinarySink
 from t7compat.t7file.writer import Writer
 from t7compat.tensortypes import parse, tag
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 SONGS = sorted((GOLDEN / "traces").glob("songs_*.t7"))
 MODELS = sorted((GOLDEN / "models").glob("*.full.t7"))
 
@@ -45,16 +47,15 @@ def verified(report: dict[str, Any], folder: Path) -> None:
             assert (folder / name).exists()
 
 
-@pytest.mark.parametrize("path", SONGS, ids=lambda path: path.stem)
-def test_song_networks_of_torch7(path: Path, tmp_path: Path) -> None:
-    """By the real command, in a process of its own."""
-    command = [sys.executable, "-m", "converters", str(path), "-o", str(tmp_path), "--json"]
+def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """The real command, with a fresh interpreter for the proof."""
+    command = [sys.executable, "-m", "converters", str(SONGS[0]), "-o", str(tmp_path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     verified(json.loads(done.stdout), tmp_path)
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SONGS + MODELS, ids=lambda path: path.stem)
 def test_networks_of_torch7(path: Path, tmp_path: Path) -> None:
     result = t7convert(path, "-o", tmp_path, "--json")
     report = json.loads(result.stdout)

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from t7compat import Table, nn
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 

@@ -18,8 +18,11 @@ from command import mlp, t7convert
 from safetensors.torch import load_file
 
 import t7compat
+from converters import interpreter
 from converters.native import Layer, Plan, layer_of
 from t7compat import Table, TorchObject, nn
+
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
 
 
 def refused(result: Result, folder: Path, *words: str) -> None:
@@ -267,6 +270,7 @@ def test_nothing_is_left_after_an_error_in_between(
     save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(mlp())
+    monkeypatch.setattr(interpreter, "_kept", [])
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no_such_python"))
     result = t7convert(path, "-o", tmp_path / "new" / "out")
     assert result.exit_code == 2

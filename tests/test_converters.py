@@ -30,7 +30,7 @@ ABOUT = ["A test.", "", "With code:", "    x = 1"]
 
 
 def convertible(case: Case) -> bool:
-    data = case.load()
+    data = case.content
     return data.module is not None and data.evaluate_output is not None and not unknown_classes(data)
 
 

@@ -24,6 +24,8 @@ from converters.source import source
 from t7compat import Table, nn
 from t7compat.nested import type_name, walk
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 
 def compared(module: nn.Module, input: Any) -> Gradients:
     """The gradients of the network that is written for a module against its own."""

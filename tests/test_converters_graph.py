@@ -9,6 +9,7 @@ import pytest
 import torch
 from command import assert_formatted
 from golden import GOLDEN, Case, cases, same, unknown_classes
+from test_converters import convertible
 
 import converters
 import t7compat
@@ -21,6 +22,8 @@ from converters.source import source
 from t7compat import Table, nn
 from t7compat.nested import walk
 from t7compat.table import to_tuples
+
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
 
 GRAPHS = {case.name: case for case in cases("nngraph") if case.stem == "gModule"}
 
@@ -198,12 +201,7 @@ def test_long_lines_are_formatted(tmp_path: Path) -> None:
 # ---- the proof
 
 
-def known(case: Case) -> bool:
-    data = case.load()
-    return data.module is not None and data.evaluate_output is not None and not unknown_classes(data)
-
-
-@pytest.mark.parametrize("case", [case for case in GRAPHS.values() if known(case)], ids=str)
+@pytest.mark.parametrize("case", [case for case in GRAPHS.values() if convertible(case)], ids=str)
 def test_input_is_found(case: Case) -> None:
     module = case.load().module.clearState()
     network = Plan(module).root
@@ -221,7 +219,7 @@ def test_replay_of_a_graph() -> None:
 
 
 def has_graph(case: Case) -> bool:
-    return known(case) and any(isinstance(found, nn.gModule) for found, _ in walk(case.load().module))
+    return convertible(case) and any(isinstance(found, nn.gModule) for found, _ in walk(case.content.module))
 
 
 @pytest.mark.parametrize("case", [case for case in cases("models") if has_graph(case)], ids=str)

@@ -17,6 +17,8 @@ from converters import convert, to_native
 from t7compat import cudnn, nn
 from t7compat.contrib import torch_rnn
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 
 def twin(module: nn.Module, *names: str) -> nn.Module:
     """A clone with common parameters, by default all of them."""

@@ -21,7 +21,7 @@ def tensors(value: Any) -> list[torch.Tensor]:
     return [x for x in leaves(value) if isinstance(x, torch.Tensor) and x.dtype == torch.float64]
 
 
-found = [(case, case.load()) for case in cases("nn")]
+found = [(case, case.content) for case in cases("nn")]
 found = [(case, data) for case, data in found if data.gradInput is not None and data.type is None]
 modules = [case for case, data in found if one_pass(data) and data.seed is None and tensors(data.gradOutput)]
 criterions = [case for case, data in found if data.criterion is not None]

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command import t7convert
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 ROOT = Path(__file__).parent.parent
 
 

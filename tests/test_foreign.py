@@ -52,7 +52,7 @@ def golden_cases() -> list[Any]:
         for case in cases("nn")
         if typename not in NOT_ALIKE
         and f"nn.{case.stem}" == ALIASES[typename][0]
-        and case.load().output is not None
+        and case.content.output is not None
     ]
 
 

@@ -26,6 +26,8 @@ from t7compat import Table, nn
 from t7compat.t7file.objects import LongStorage
 from t7compat.tensortypes import parse, tag
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not ONNX, reason="needs the extra t7compat[onnx]")
 # One of each kind: old layers, images, graphs, several inputs, recurrent cells and sequences

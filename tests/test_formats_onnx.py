@@ -49,7 +49,7 @@ def made_once() -> Iterator[None]:
 
 def recordable(case: Case) -> bool:
     """Whether there are tensors to record a run with, and the output is the same at each run."""
-    data = case.load()
+    data = case.content
     is_plain = all(isinstance(leaf, torch.Tensor) for leaf in leaves(data.input))
     return str(case) not in NOT_RECORDED and is_plain and not random_in_evaluation(data.module)
 

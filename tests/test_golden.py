@@ -21,7 +21,7 @@ AREAS = ("nn", "rnn", "dpnn", "nngraph")
 
 def over(wanted: Callable[[Table], Any]) -> pytest.MarkDecorator:
     """Run a test once for each golden case of a kind."""
-    chosen = [case for area in AREAS for case in cases(area) if wanted(case.load())]
+    chosen = [case for area in AREAS for case in cases(area) if wanted(case.content)]
     return pytest.mark.parametrize("case", chosen, ids=str)
 
 

@@ -18,7 +18,7 @@ Tensor = torch.Tensor
 
 def losses() -> list[Case]:
     """The golden cases of criterions."""
-    found = [(case, case.load()) for case in cases("nn")]
+    found = [(case, case.content) for case in cases("nn")]
     return [case for case, data in found if data.loss is not None and data.module is None]
 
 

@@ -365,7 +365,7 @@ def quietly(function: Callable[..., Any], *arguments: Any) -> None:
 
 def one_of_each_class() -> list[Case]:
     """A golden case for each class."""
-    found = [case for area in ("nn", "rnn", "dpnn") for case in cases(area) if case.load().dataset is None]
+    found = [case for area in ("nn", "rnn", "dpnn") for case in cases(area) if case.content.dataset is None]
     return list({case.stem: case for case in found}.values())
 
 

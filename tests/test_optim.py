@@ -23,7 +23,7 @@ PRECISE = {
     torch.float32: {torch.float64: 1e-6, torch.float32: 1e-5},
 }
 
-METHODS = {case.stem for case in cases("optim") if case.load().steps is not None}
+METHODS = {case.stem for case in cases("optim") if case.content.steps is not None}
 
 
 def rosenbrock(x: Tensor) -> tuple[float, Tensor]:

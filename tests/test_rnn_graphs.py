@@ -11,7 +11,7 @@ from golden import cases
 import t7compat
 from t7compat import InputError, nn
 
-CASES = [case for case in cases("rnn") if case.stem == "FastLSTM" and case.load().setters is not None]
+CASES = [case for case in cases("rnn") if case.stem == "FastLSTM" and case.content.setters is not None]
 # By switch, for a cell made after manualSeed(7): the sums of its parameters, the outputs' of two steps
 OF_TORCH7 = {
     "usenngraph": (
@@ -44,7 +44,7 @@ def nodes(cell: Any) -> list[tuple[int, str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.load().setters[1][1] == "static"], ids=str)
+@pytest.mark.parametrize("case", [case for case in CASES if case.content.setters[1][1] == "static"], ids=str)
 def test_network_is_that_of_torch7(case: Any, switched: Any) -> None:
     data = case.load()
     built = switched(data.setters[1][2], *data.args)

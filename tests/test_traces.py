@@ -30,7 +30,7 @@ def runs() -> list[Case]:
     return [
         case
         for case in cases("traces")
-        if (trace := case.load()).criterion is not None
+        if (trace := case.content).criterion is not None
         and trace.optimiser is None
         and (trace.data.songs is not None or (trace.data.target is not None and trace.config.rho is None))
     ]

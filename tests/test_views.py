@@ -23,6 +23,8 @@ from converters.flow import flow
 from t7compat import Table, nn, registry
 from t7compat.mersenne import Generator
 
+pytestmark = pytest.mark.usefixtures("kept_interpreter")
+
 MODELS = GOLDEN / "models"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = '</style><script>alert("x")</script>\x1b[31m\udcff'
