@@ -249,12 +249,14 @@ def test_character_model_on_cuda() -> None:
 
 # ---- a converted checkpoint of char-rnn
 
-# It runs the program that is its first argument, which can import neither package of this project
+# It runs the program that is its second argument, which can import neither package of this project; what it
+# prints goes to the file that is the first one
 ALONE = """
-import runpy, sys
+import contextlib, runpy, sys
 sys.modules["t7compat"] = sys.modules["converters"] = None
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
+_, file, *sys.argv = sys.argv
+with open(file, "w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
 # What Torch7 printed for `th sample.lua charrnn_KIND.checkpoint.t7 -length 60` with these lines after
 # `network:evaluate()`, which make a network that was never trained more decided:
@@ -288,26 +290,45 @@ def decided(kind: str) -> Table:
     return checkpoint
 
 
-def written_on(*arguments: Any) -> str:
-    """What sample.py prints in a fresh interpreter."""
-    done = interpreter.run(ALONE, str(EXAMPLES / "sample.py"), *map(str, arguments))
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def sampled(kept_interpreter: None, tmp_path: Path) -> Callable[..., Any]:
+    """Run sample.py in another interpreter; gives what it prints, and what became of it."""
+
+    def sampled(*arguments: Any) -> tuple[str, Any]:
+        file = tmp_path / "printed"
+        done = interpreter.run(ALONE, str(file), str(EXAMPLES / "sample.py"), *map(str, arguments))
+        return file.read_text("utf-8"), done
+
+    return sampled
 
 
-def test_char_rnn_writes_what_torch7_writes(tmp_path: Path) -> None:
+@pytest.fixture
+def written_on(sampled: Callable[..., Any]) -> Callable[..., str]:
+    """Run sample.py, which has to succeed; gives what it prints."""
+
+    def written_on(*arguments: Any) -> str:
+        text, done = sampled(*arguments)
+        assert done.returncode == 0, done.stderr
+        return text
+
+    return written_on
+
+
+def test_char_rnn_writes_what_torch7_writes(written_on: Callable[..., str], tmp_path: Path) -> None:
     got = written_on(converted(char_rnn("lstm"), tmp_path))
     as_printed(got, (EXAMPLES / "output" / "sample.txt").read_text())
 
 
 @pytest.mark.parametrize("kind", DECIDED)
-def test_decided_char_rnn_writes_what_torch7_writes(kind: str, tmp_path: Path) -> None:
-    t7compat.save(tmp_path / "decided.t7", decided(kind))
-    got = written_on(converted(tmp_path / "decided.t7", tmp_path), "--length", "60")
+def test_decided_char_rnn_writes_what_torch7_writes(
+    kind: str, written_on: Callable[..., str], tmp_path: Path
+) -> None:
+    t7compat.save(tmp_path / f"{kind}.t7", decided(kind))
+    got = written_on(converted(tmp_path / f"{kind}.t7", tmp_path), "--length", "60")
     as_printed(got, DECIDED[kind])
 
 
-def test_char_rnn_with_letters_that_json_has_not(tmp_path: Path) -> None:
+def test_char_rnn_with_letters_that_json_has_not(written_on: Callable[..., str], tmp_path: Path) -> None:
     checkpoint = decided("lstm")
     for old, new in {"b": "$", "d": "\udce9"}.items():
         checkpoint.vocab[new], checkpoint.vocab[old] = checkpoint.vocab[old], None
@@ -319,11 +340,11 @@ def test_char_rnn_with_letters_that_json_has_not(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def gru(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gru(kept_interpreter: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return converted(char_rnn("gru"), tmp_path_factory.mktemp("gru"))
 
 
-def test_char_rnn_draws_with_a_seed(gru: Path) -> None:
+def test_char_rnn_draws_with_a_seed(gru: Path, written_on: Callable[..., str]) -> None:
     once, again, other = (written_on(gru, "--temperature", "0.9", "--seed", s) for s in "112")
     assert once == again != other
 
@@ -337,8 +358,8 @@ def test_char_rnn_draws_from_the_tempered_probabilities() -> None:
 
 
 @pytest.mark.parametrize("prime", ["", "xyz"])
-def test_char_rnn_needs_letters_that_it_knows(prime: str, gru: Path) -> None:
-    done = interpreter.run(ALONE, str(EXAMPLES / "sample.py"), str(gru), "--prime", prime)
+def test_char_rnn_needs_letters_that_it_knows(prime: str, gru: Path, sampled: Callable[..., Any]) -> None:
+    _, done = sampled(gru, "--prime", prime)
     assert done.returncode == 2
     assert r"expected one or more of the letters '\n .abcd'" in done.stderr
 
