@@ -18,7 +18,7 @@ from command import mlp, odd, started, t7convert
 
 import t7compat
 from converters import workers
-from converters.batch import Task
+from converters.batch import Selection, Task, without_own_output
 from t7compat import Table
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -90,20 +90,21 @@ def test_status_is_the_highest(
     arguments: list[str], status: int, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(models)
-    result = t7convert("batch", *arguments, "--quiet", "--jobs", "1")
+    result = t7convert("batch", *arguments, "--quiet", "--jobs", "1", "--no-verify")
     assert (result.exit_code, result.stdout) == (status, "")
     assert bool(result.stderr) == bool(status)
 
 
-def sources(*arguments: Any) -> list[str]:
+def sources(*paths: Path, output: Path | None = None, pattern: str | None = None) -> list[str]:
     """Which files a batch would convert."""
-    result = t7convert("batch", *arguments, "--dry-run", "--no-verify", "--json", "-q", "--jobs", "1")
-    return [Path(report["source"]).name for report in json.loads(result.stdout)]
+    selection = Selection(paths, output, pattern)
+    assert selection.problems == {}
+    return [task.source.name for task in without_own_output(selection.tasks)]
 
 
 def test_which_files_are_chosen(models: Path) -> None:
-    assert sources(models, "--pattern", "*.t7") == ["a.t7", "bad.t7", "odd.t7"]
-    assert sources(models, "--pattern", "old/*") == ["b.net", "c.T7"]
+    assert sources(models, pattern="*.t7") == ["a.t7", "bad.t7", "odd.t7"]
+    assert sources(models, pattern="old/*") == ["b.net", "c.T7"]
     assert sources(models / "a.t7", models / "old" / ".." / "a.t7", models / "old") == [
         "a.t7",
         "b.net",
@@ -112,18 +113,18 @@ def test_which_files_are_chosen(models: Path) -> None:
     (models / ".hidden").mkdir()
     t7compat.save(models / ".hidden" / "x.t7", mlp())
     t7compat.save(models / "old" / "deep" / "a.t7", mlp())
-    assert sources(models, "-o", models / "old", "--pattern", "a.t7") == ["a.t7"]
+    assert sources(models, output=models / "old", pattern="a.t7") == ["a.t7"]
 
 
 def test_what_was_saved_again_is_no_source(models: Path) -> None:
     """Whatever it is converted to; but it is converted if it is given itself."""
     for _ in range(2):
-        result = t7convert("batch", models, "--pattern", "a*.t7", "--to", "t7,t7-ascii", "--force")
+        result = t7convert("batch", models, "--pattern", "a*.t7", "--to", "t7,t7-ascii", "-f", "--no-verify")
         assert result.exit_code == 0, result.output
     assert [name for name in tree(models) if name.startswith("a")] == ["a.ascii.t7", "a.clean.t7", "a.t7"]
-    assert sources(models, "--pattern", "a*.t7") == ["a.t7"]
-    assert sources(models, "--pattern", "a*.t7", "-o", models / "out") == ["a.t7"]
-    assert sources(models / "a.clean.t7") == sources(models, "--pattern", "*.clean.t7") == ["a.clean.t7"]
+    assert sources(models, pattern="a*.t7") == ["a.t7"]
+    assert sources(models, pattern="a*.t7", output=models / "out") == ["a.t7"]
+    assert sources(models / "a.clean.t7") == sources(models, pattern="*.clean.t7") == ["a.clean.t7"]
 
 
 @POSIX
@@ -200,7 +201,8 @@ def test_several_files_without_the_command(models: Path) -> None:
 
 
 def test_folders_for_nothing_go_away(models: Path, tmp_path: Path) -> None:
-    assert t7convert("batch", models, "--pattern", "bad*", "-o", tmp_path / "new" / "out").exit_code == 2
+    out = tmp_path / "new" / "out"
+    assert t7convert("batch", models, "--pattern", "bad*", "-o", out, "--no-verify").exit_code == 2
     assert not (tmp_path / "new").exists()
 
 

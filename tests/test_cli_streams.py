@@ -22,7 +22,7 @@ def shell(text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(text.replace("t7convert", COMMAND), shell=True, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["--no-verify >&-", "--no-verify 2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("command", ["", "batch"])
 def test_closed_streams(command: str, closed: str, save: Callable[..., Path], tmp_path: Path) -> None:
     done = shell(f"t7convert {command} {save(mlp())} -o {tmp_path / 'out'} {closed}")
@@ -34,7 +34,7 @@ def test_closed_streams(command: str, closed: str, save: Callable[..., Path], tm
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_full_disk(save: Callable[..., Path], tmp_path: Path) -> None:
     """The files are there, so this is not the status of "nothing was written"."""
-    for options in ("", "--json"):
+    for options in ("--no-verify", "--no-verify --json"):
         done = shell(f"t7convert {save(mlp())} -o {tmp_path} --force {options} >/dev/full")
         assert done.returncode == 74
         assert done.stderr == "t7convert: stdout: No space left on device; what was written to files stays\n"
