@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,13 @@ from converters import interpreter
 from t7compat import Table
 
 torch.set_num_threads(1)
+# The former notes at each call, with the whole stack, what it will do once there is CUDA
+_seed = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test sees the same random numbers in each run, whichever tests run before it."""
-    torch.manual_seed(0)
+    _seed(0)
     t7compat.manualSeed(0)
 
 
@@ -48,6 +53,17 @@ def data(case: Case, request: pytest.FixtureRequest) -> Table:
 def kept_interpreter() -> Iterator[None]:
     """Prove what is converted in one interpreter: a fresh one for each file has to import PyTorch again."""
     with interpreter.kept():
+        yield
+
+
+@pytest.fixture(scope="session")
+def kept_registry() -> Iterator[None]:
+    """The exporter to ONNX makes its table of operations anew for each network, for most of its time."""
+    name = "torch.onnx._internal.exporter._registration"
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("onnxscript") and importlib.util.find_spec(name):
+            kind = importlib.import_module(name).ONNXRegistry
+            patch.setattr(kind, "from_torchlib", staticmethod(functools.cache(kind.from_torchlib)))
         yield
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from t7compat import Table, nn
 
-pytestmark = pytest.mark.usefixtures("kept_interpreter")
+pytestmark = pytest.mark.usefixtures("kept_interpreter", "kept_registry")
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 

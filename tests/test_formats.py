@@ -26,7 +26,7 @@ from t7compat import Table, nn
 from t7compat.t7file.objects import LongStorage
 from t7compat.tensortypes import parse, tag
 
-pytestmark = pytest.mark.usefixtures("kept_interpreter")
+pytestmark = pytest.mark.usefixtures("kept_interpreter", "kept_registry")
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not ONNX, reason="needs the extra t7compat[onnx]")

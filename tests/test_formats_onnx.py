@@ -7,12 +7,10 @@ model (ten minutes).
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +28,13 @@ from t7compat.nested import type_name
 from t7compat.table import leaves
 
 ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
-pytestmark = pytest.mark.skipif(not ONNX, reason="needs the extra t7compat[onnx]")
+pytestmark = [
+    pytest.mark.skipif(not ONNX, reason="needs the extra t7compat[onnx]"),
+    pytest.mark.usefixtures("kept_registry"),
+]
 aten = torch.ops.aten
 DOCS = Path(__file__).parents[1] / "docs" / "formats.md"
 _STEP = 10
-_REGISTRY = "torch.onnx._internal.exporter._registration"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def made_once() -> Iterator[None]:
-    """The exporter makes its table of operations anew for each network, which takes most of its time."""
-    with pytest.MonkeyPatch.context() as patch:
-        if importlib.util.find_spec(_REGISTRY):
-            kind = importlib.import_module(_REGISTRY).ONNXRegistry
-            patch.setattr(kind, "from_torchlib", staticmethod(functools.cache(kind.from_torchlib)))
-        yield
 
 
 def recordable(case: Case) -> bool:
