@@ -71,7 +71,7 @@ def test_folder(models: Path, tmp_path: Path) -> None:
 
 
 def test_reports_as_json(models: Path) -> None:
-    result = t7convert("batch", models / "a.t7", models / "none.t7", models / "odd.t7", "--json", "-q")
+    result = t7convert("batch", models / "a.t7", models / "none.t7", models / "odd.t7", "--json", "-qj1")
     a, none, odd = json.loads(result.stdout)
     assert result.exit_code == 2
     assert a["status"] == 0
@@ -135,7 +135,7 @@ def test_links_to_folders(models: Path, tmp_path: Path) -> None:
     for link, place in (("again", models / "old"), ("far", tmp_path / "far"), ("old/loop", models)):
         (models / link).symlink_to(place)
     out = tmp_path / "out"
-    result = t7convert("batch", models, "-o", out, "--no-verify", "--quiet", "--pattern", "[!bo]*.[tT]7")
+    result = t7convert("batch", models, "-o", out, "--no-verify", "-qj1", "--pattern", "[!bo]*.[tT]7")
     assert result.exit_code == 0, result.stderr
     assert [name for name in tree(out) if name.endswith(".py")] == ["a.py", "far/x.py", "old/deep/c.py"]
 
@@ -159,7 +159,7 @@ def test_written_over_by_another_file(tmp_path: Path) -> None:
     """Only when it is read does a file show that it becomes several."""
     t7compat.save(tmp_path / "lm.t7", Table(enc=mlp(), dec=mlp()))
     t7compat.save(tmp_path / "lm_enc.t7", mlp())
-    result = t7convert("batch", tmp_path, "--force", "--no-verify")
+    result = t7convert("batch", tmp_path, "--force", "--no-verify", "--jobs", "1")
     assert result.exit_code == 2
     assert result.stdout.endswith("2 files: 2 failed\n")
     assert "lm_enc.py is what" in result.stdout

@@ -263,7 +263,7 @@ def nested(depth: int, around: Any) -> Any:
 )
 @pytest.mark.parametrize("format", ["binary", "ascii"])
 def test_depth_does_not_matter(around: Any, format: str) -> None:
-    data = dumps(nested(20_000, around), format)
+    data = dumps(nested(5_000, around), format)
     value = loads(data)
     assert dumps(t7compat.table.copy_graph(value), format) == data
     with pytest.raises(T7FormatError) as caught:
