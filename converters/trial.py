@@ -11,6 +11,7 @@ import torch
 from converters.compare import difference
 from converters.folding import folded
 from converters.native import FAILURES, Layer, Plan
+from converters.residual import Residual
 from converters.text import Unconvertible
 from t7compat.nn.module import Module
 from t7compat.table import to_tuples
@@ -30,6 +31,9 @@ def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
             if layer in natives:
                 trial = functools.partial(_Trial, layer, found)
                 copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
+            elif isinstance(layer, Residual):
+                in_row = functools.partial(torch.nn.Sequential)
+                copies[layer] = Layer(in_row, None, layer.path, tuple(map(on_trial, layer.apart)))
             else:
                 copies[layer] = layer.changed(on_trial)
         return copies[layer]
