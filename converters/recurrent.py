@@ -306,11 +306,21 @@ def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
         last = "projection.weight"
     else:
         options |= {} if project is None else {"proj_size": outputs}
-        make = functools.partial(emitted_steps.StartedLSTM, inputs, hidden, **options)
+        make = functools.partial(torch.nn.LSTM, inputs, hidden, **options)
         state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
         state["bias_hh_l0"] = plan.arranged(torch.zeros_like, bias)
         last = "weight_hr_l0"
-    return Layer(make, module, path, state=state if project is None else state | {last: project.t()})
+    state |= {} if project is None else {last: project.t()}
+    layer = Layer(make, module, path, state=state)
+    return perhaps_started(layer, emitted_steps.StartedLSTM, plan) if make.func is torch.nn.LSTM else layer
+
+
+def perhaps_started(layer: Layer, started: Any, plan: Plan) -> Layer:
+    """A layer of torch.nn; where its input begins with the state before it, the class `started` for that."""
+    if id(layer.origin) in plan.written:
+        return replace(layer, make=functools.partial(started, *layer.make.args, **layer.make.keywords))
+    plan.natives.append(layer)
+    return layer
 
 
 @layer_of.register

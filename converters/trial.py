@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 
+from converters import verify
+from converters.child import output_of
 from converters.compare import difference
+from converters.emitted_states import Recurrence
 from converters.folding import folded
-from converters.native import FAILURES, Layer, Plan
+from converters.native import FAILURES, Layer, Plan, is_stateful
 from converters.residual import Residual
 from converters.text import Unconvertible
 from t7compat.nn.module import Module
@@ -29,7 +32,8 @@ def disagreeing(plan: Plan, input: Any) -> frozenset[int]:
     def on_trial(layer: Layer) -> Layer:
         if layer not in copies:
             if layer in natives:
-                trial = functools.partial(_Trial, layer, found)
+                kind = _RecurrentTrial if is_stateful(layer) else _Trial
+                trial = functools.partial(kind, layer, found)
                 copies[layer] = Layer(trial, layer.origin, layer.path, state=layer.state)
             elif isinstance(layer, Residual):
                 in_row = functools.partial(torch.nn.Sequential)
@@ -58,15 +62,27 @@ class _Trial(torch.nn.Module):
             self.register_parameter(name, torch.nn.Parameter(torch.empty_like(tensor), requires_grad=False))
 
     def forward(self, input: Any) -> Any:
-        module = self.layer.origin
-        want = module.compute(input, *[getattr(module, name) for name in module.parameter_names])
+        want = self.wanted(self.layer.origin, input)
         try:
-            equal = difference(self.layer.build()(input), want).within
+            equal = difference(output_of(self.layer.build(), input), want).within
         except FAILURES:
             equal = False
         if not equal:
-            self.found.add(id(module))
+            self.found.add(id(self.layer.origin))
         return want
+
+    def wanted(self, module: Any, input: Any) -> Any:
+        return module.compute(input, *[getattr(module, name) for name in module.parameter_names])
+
+
+class _RecurrentTrial(_Trial, Recurrence):
+    """The same for a recurrent layer, which starts from zeros at each call."""
+
+    def forward(self, input: Any, state: Any = None) -> Any:
+        return super().forward(input), None
+
+    def wanted(self, module: Any, input: Any) -> Any:
+        return verify.run(module, input)
 
 
 def to_native(module: Module, input: Any = None) -> torch.nn.Module:

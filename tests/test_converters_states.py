@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from golden import same
-from test_converters import ABOUT, pieces, written
+from test_converters import ABOUT, pieces, planned, written
 
 from converters import from_native, to_native
 from converters.child import gives_state
@@ -292,15 +292,30 @@ def test_one_layer_is_that_of_torch() -> None:
         assert h.shape == c.shape == (2, BATCH, 4)
 
 
+def test_state_that_comes_with_the_input() -> None:
+    """nn.SeqLSTM takes the last output of another one, {h0, x}, too; torch.nn.LSTM does not."""
+    x = nn.Identity()()
+    before = nn.Select(1, -1)(nn.SeqLSTM(3, 4)(x))
+    module = nn.gModule([x], [nn.SeqLSTM(3, 4)([before, x])])
+    module.evaluate()
+    input = sequence()
+    layer = as_network(planned(module, input).root)
+    text = source("written", ABOUT, layer)
+    assert (text.count(" nn.LSTM(3, 4)"), text.count(" StartedLSTM(3, 4)")) == (1, 1)
+    same(layer.build()(input)[0].detach(), module.forward(input))
+
+
 @pytest.mark.parametrize(
     ("module", "text"),
     [
         (cudnn.BLSTM(3, 4, 1, True), "class Written(nn.LSTM):"),
+        (nn.SeqLSTM(3, 4), "class Written(nn.LSTM):"),
+        (chain(nn.SeqLSTM(3, 4), nn.Tanh()), "            nn.LSTM(3, 4),\n"),
         (chain(cudnn.GRU(3, 4, 1), nn.Tanh()), "            nn.GRU(3, 4),\n"),
         (graph(cudnn.RNNTanh(3, 4, 1), last=nn.Tanh()), "        self.rnn = nn.RNN(3, 4)\n"),
         (chain(nn.SeqReverseSequence(1), cudnn.LSTM(3, 4, 1)), "            OutputAlone(nn.LSTM(3, 4)),\n"),
     ],
-    ids=["one layer", "chain", "graph", "from the end"],
+    ids=["both directions", "one layer", "chain", "gated", "graph", "from the end"],
 )
 def test_written_text_has_layers_of_torch(module: nn.Module, text: str) -> None:
     assert text in source("written", ABOUT, as_network(Plan(module).root))
