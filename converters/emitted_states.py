@@ -24,6 +24,23 @@ class OutputAlone(nn.Sequential):
         return super().forward(input)[0]
 
 
+class RecurrentSequential(Recurrence, nn.Sequential):
+    """Layers one after the other; the state is a tuple of those of the recurrent ones, in their order.
+
+    `output, state = network(input)` starts from zeros, and `network(more, state)` goes on.
+    """
+
+    def forward(self, input: Any, state: Any = None) -> Any:
+        states: list[Any] = []
+        for layer in self:
+            if isinstance(layer, (Recurrence, nn.RNNBase)):
+                input, after = layer(input, state[len(states)] if state else None)
+                states.append(after)
+            else:
+                input = layer(input)
+        return input, tuple(states)
+
+
 class Continued(nn.Module):
     """A recurrent layer that goes on from `state`, in the place of which it puts the one after its input."""
 
@@ -63,8 +80,8 @@ class RecurrentNetwork(Recurrence):
         return output, tuple([layer.state for layer in layers])
 
 
-class RecurrentSequential(RecurrentNetwork, nn.Sequential):
-    """Layers one after the other, of which some are recurrent, or have recurrent layers inside."""
+class RecurrentTree(RecurrentNetwork, nn.Sequential):
+    """Layers one after the other, of which some have recurrent layers inside."""
 
     compute = nn.Sequential.forward
 

@@ -35,7 +35,9 @@ Tensor = torch.Tensor
 Make = functools.partial[Any]
 _RULES = ("contrib", "graphs", "recurrent", "rules", "steps")  # the files with rules of `layer_of`
 _DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
-CHAINS = torch.nn.Sequential, emitted_states.RecurrentSequential  # layers one after the other
+_RECURRENT_CHAINS = emitted_states.RecurrentSequential, emitted_states.RecurrentTree
+CHAINS = torch.nn.Sequential, *_RECURRENT_CHAINS  # layers one after the other
+NETWORKS = emitted_states.RecurrentNetwork, *_RECURRENT_CHAINS  # which hand on the states of layers inside
 FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -80,10 +82,10 @@ class Layer:
 
     def with_state(self) -> Layer:
         """The layer as a network that goes on from a state."""
-        make = functools.partial(emitted_states.RecurrentSequential)
-        if self.make.func is torch.nn.Sequential:
-            return replace(self, make=make)
-        return Layer(make, None, self.path, (self,))
+        if self.make.func is not torch.nn.Sequential:
+            return Layer(functools.partial(torch.nn.Sequential), None, self.path, (self,)).with_state()
+        is_flat = all(is_stateful(child) or not is_recurrent(child) for child in self.children)
+        return replace(self, make=functools.partial(_RECURRENT_CHAINS[0 if is_flat else 1]))
 
     def without_state(self) -> Layer:
         """A network that goes on from a state as one that gives its output alone."""
@@ -311,7 +313,7 @@ def outputs_alone(network: Layer) -> Layer:
         if layer not in known:
             known[layer] = layer
             kind: Any = layer.make.func
-            if issubclass(kind, emitted_states.RecurrentNetwork):
+            if issubclass(kind, NETWORKS):
                 known[layer] = layer.without_state().changed(alone)
             elif is_stateful(layer):
                 make = functools.partial(emitted_states.OutputAlone)

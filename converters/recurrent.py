@@ -20,6 +20,7 @@ from converters.compare import difference
 from converters.lift import lifted, plain
 from converters.native import (
     FAILURES,
+    NETWORKS,
     Layer,
     Make,
     Plan,
@@ -103,7 +104,7 @@ def _does_steps(layer: Layer) -> bool:
     kind: Any = layer.make.func
     if kind is emitted_steps.OneStep:
         return True
-    is_whole = is_stateful(layer) and not issubclass(kind, emitted_states.RecurrentNetwork)
+    is_whole = is_stateful(layer) and not issubclass(kind, NETWORKS)
     return not is_whole and all(map(_does_steps, layer.children))
 
 

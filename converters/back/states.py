@@ -33,9 +33,8 @@ def with_state(layer: tnn.Module, output: Value, once: Any, twice: Any) -> Parts
     output.once, output.twice = once[0], twice[0]
     if isinstance(layer, tnn.LSTM):
         return Parts((output, Parts((LastOutputs(layer, output, once[1][0], twice[1][0]), None))))
-    return Parts(
-        (output, LastOutputs(layer, output, once[1], twice[1]) if isinstance(layer, tnn.RNNBase) else None)
-    )
+    is_torch = isinstance(layer, tnn.RNNBase)
+    return Parts((output, LastOutputs(layer, output, once[1], twice[1]) if is_torch else None))
 
 
 # ---- layers and networks that t7convert wrote: Torch7's give the output alone
@@ -48,47 +47,40 @@ def _without_state(layer: OutputAlone, setting: Setting) -> Any:
 
 @counterpart.register
 def _written(layer: Recurrence, setting: Setting) -> Any:
-    is_network = hasattr(layer, "compute")
-    form = (
-        _network_alone(layer, setting.memory) if is_network else _like(layer, _Inlined(layer), setting.memory)
-    )
-    return rule_of(type(form))(form, setting)
+    kind: Any = type(layer)
+    if hasattr(kind, "compute"):  # a network, of which this is the forward
+        base: type = tnn.Sequential if isinstance(layer, tnn.Sequential) else tnn.Module
+        form = _alone(layer, setting.memory)
+        form.__class__ = type(kind.__name__, (base,), {"forward": kind.compute})
+        return rule_of(type(form))(form, setting)
+
+    def forward(self: Any, input: Any) -> Any:
+        return kind.forward(self, input)[0]
+
+    form = _twin(layer, layer._modules, setting.memory)
+    form.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    return counterpart.dispatch(tnn.Module)(form, setting)
 
 
-class _Inlined(tnn.Module):
-    """A layer without its state, whose operations are recorded as those of this one."""
-
-    def __init__(self, layer: tnn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, input: Any) -> Any:
-        return self.layer.forward(input)[0]
-
-
-def _network_alone(network: tnn.Module, memory: Memory) -> tnn.Module:
-    """A written network without its state: `compute` is its forward."""
-    kind: Any = type(network)
-    base: type = tnn.Sequential if isinstance(network, tnn.Sequential) else tnn.Module
-    twin = _alone(network, memory)
-    twin.__class__ = type(kind.__name__, (base,), {"forward": kind.compute})
-    return twin
-
-
-def _alone(module: tnn.Module, memory: Memory) -> Any:
+def _alone(module: tnn.Module, memory: Memory) -> tnn.Module:
     """The module with the same weights, but with recurrent layers inside that give their outputs alone."""
     children = dict(module._modules)
     for name, child in children.items():
         if child is not None and gives_state(type(child)):
-            children[name] = _like(child, OutputAlone(child), memory)
+            children[name] = _in_mode(child, OutputAlone(child), memory)
         elif child is not None and any(gives_state(type(inner)) for inner in child.modules()):
             children[name] = _alone(child, memory)
+    return _twin(module, children, memory)
+
+
+def _twin(module: tnn.Module, children: dict[str, tnn.Module | None], memory: Memory) -> tnn.Module:
+    """The module with the same weights, but with other children."""
     twin = object.__new__(type(module))
     vars(twin).update(vars(module), _modules=children)
-    return _like(module, twin, memory)
+    return _in_mode(module, twin, memory)
 
 
-def _like(layer: tnn.Module, form: tnn.Module, memory: Memory) -> tnn.Module:
+def _in_mode(layer: tnn.Module, form: tnn.Module, memory: Memory) -> tnn.Module:
     """Another form of a layer, which is in the same mode."""
     memory.modes[id(form)] = memory.modes.get(id(layer), memory.modes.get(0, True))
     memory.kept.append(form)
