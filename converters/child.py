@@ -44,9 +44,12 @@ def output_of(network: torch.nn.Module, input: Any) -> Any:
 
 
 def gives_state(kind: type[torch.nn.Module]) -> bool:
-    """Whether layers of a class give (output, state): nn.LSTM and its like, and what t7convert writes so."""
+    """Whether layers of a class give (output, state), as nn.LSTM does.
+
+    Those that t7convert writes are derived from a class Recurrence, of which each file has its own.
+    """
     is_torch = issubclass(kind, torch.nn.RNNBase) and kind.forward.__module__.startswith("torch.")
-    return is_torch or any(base.__name__ == "Recurrence" for base in kind.__mro__)
+    return is_torch or any(base.__name__ == "Recurrence" for base in kind.__mro__[1:])
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from golden import same
 from test_converters import ABOUT, pieces, planned, written
 
+import converters
+import t7compat
 from converters import from_native, to_native
 from converters.child import gives_state
 from converters.graphs import as_network
@@ -239,8 +242,13 @@ def test_gradients_go_back_through_the_state() -> None:
     same(Table(*pieces_slopes), Table(*slopes))
 
 
-def test_torch_export_takes_a_state() -> None:
-    network, x = to_native(tagger()).eval(), words()
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [(tagger, words()), (lambda: chain(nn.SeqLSTM(3, 4), steps_of(nn.GRU(4, 2))), sequence())],
+    ids=["branches", "chain"],
+)
+def test_torch_export_takes_a_state(make: Callable[[], Any], x: torch.Tensor) -> None:
+    network = to_native(make()).eval()
     with torch.no_grad():
         _, state = network(x)
         program = torch.export.export(network, (x, state)).module()
@@ -279,6 +287,15 @@ def test_networks_that_cannot_go_on_give_the_output_alone(name: str) -> None:
     for network in forms(module):
         assert not gives_state(type(network))
         same(as_lua(network(input)), want)
+
+
+@pytest.mark.parametrize("last", [nn.Linear(4, 2), nn.Sequencer(nn.Linear(4, 2))])
+def test_network_may_be_called_recurrence(last: nn.Module, tmp_path: Path) -> None:
+    """That is the name by which a written network is known to give a state."""
+    first = nn.SeqLSTM(3, 4) if isinstance(last, nn.Sequencer) else nn.Linear(3, 4)
+    t7compat.save(tmp_path / "recurrence.t7", chain(first, last))
+    (report,) = converters.convert(tmp_path / "recurrence.t7").networks
+    assert report.verification.outcome == report.verification.gradients.outcome == "verified"
 
 
 def test_one_layer_is_that_of_torch() -> None:
