@@ -35,9 +35,9 @@ Tensor = torch.Tensor
 Make = functools.partial[Any]
 _RULES = ("contrib", "graphs", "recurrent", "rules", "steps")  # the files with rules of `layer_of`
 _DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
-_RECURRENT_CHAINS = emitted_states.RecurrentSequential, emitted_states.RecurrentTree
-CHAINS = torch.nn.Sequential, *_RECURRENT_CHAINS  # layers one after the other
-NETWORKS = emitted_states.RecurrentNetwork, *_RECURRENT_CHAINS  # which hand on the states of layers inside
+NETWORKS = emitted_states.RecurrentSequential, emitted_states.RecurrentNetwork  # with recurrent layers inside
+# Layers one after the other
+CHAINS = torch.nn.Sequential, emitted_states.RecurrentSequential, emitted_states.RecurrentTree
 FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -85,7 +85,8 @@ class Layer:
         if self.make.func is not torch.nn.Sequential:
             return Layer(functools.partial(torch.nn.Sequential), None, self.path, (self,)).with_state()
         is_flat = all(is_stateful(child) or not is_recurrent(child) for child in self.children)
-        return replace(self, make=functools.partial(_RECURRENT_CHAINS[0 if is_flat else 1]))
+        kind = emitted_states.RecurrentSequential if is_flat else emitted_states.RecurrentTree
+        return replace(self, make=functools.partial(kind))
 
     def without_state(self) -> Layer:
         """A network that goes on from a state as one that gives its output alone."""

@@ -88,9 +88,11 @@ class _RecurrentTrial(_Trial, Recurrence):
 def to_native(module: Module, input: Any = None) -> torch.nn.Module:
     """A torch.nn.Module that is equal to a Torch module, in evaluation mode, with weights of its own.
 
-    Torch's tables are tuples in PyTorch.  torch.nn's own layers take the place of Torch's where they are
-    equal for batched input; given an example `input`, only where they are equal for that.  Raises
-    Unconvertible, with a list of all problems, if a part has no form in PyTorch alone.
+    Torch's tables are tuples in PyTorch.  A recurrent layer, or a network that can go on from a state, is
+    called as torch.nn.LSTM is: `output, state = network(input, state)`, or without a state.  torch.nn's own
+    layers take the place of Torch's where they are equal for batched input; given an example `input`, only
+    where they are equal for that.  Raises Unconvertible, with a list of all problems, if a part has no form
+    in PyTorch alone.
     """
     plan = Plan(module)
     if input is not None:

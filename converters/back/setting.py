@@ -237,13 +237,12 @@ def rule_of(kind: type) -> Rule:
 
     Recurrent layers that t7convert wrote are those of torch.nn that they are derived from, or a Recurrence.
     """
-    known = [cls for cls in kind.__mro__ if cls in counterpart.registry]
-    owner: type = known[0] if known else object
-    if getattr(owner, "forward", None) is not getattr(kind, "forward", None):
-        owner = torch.nn.Module if owner is not object else object
-        if gives_state(kind):
-            owner = next((cls for cls in known if issubclass(cls, torch.nn.RNNBase)), Recurrence)
-    return counterpart.dispatch(owner)
+    owner, *others = (cls for cls in kind.__mro__ if cls in counterpart.registry)
+    same = getattr(owner, "forward", None) is getattr(kind, "forward", None)
+    if gives_state(kind) and not same:
+        owner = next((cls for cls in (owner, *others) if issubclass(cls, torch.nn.RNNBase)), Recurrence)
+        same = True
+    return counterpart.dispatch(owner if same else torch.nn.Module if owner is not object else object)
 
 
 def has_rule(layer: torch.nn.Module) -> bool:
