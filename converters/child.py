@@ -25,7 +25,7 @@ def gradients(network: torch.nn.Module, input: Any, gradient: Any) -> Gradients:
     `gradient` is that with respect to the output.
     """
     places: list[Tensor] = []
-    output = network(_leaves(input, places))
+    output = output_of(network, _leaves(input, places))
     parameters = dict(network.named_parameters())
     pairs = [(x, g) for x, g in zip(tensors(output), tensors(gradient), strict=True) if x.requires_grad]
     targets = [x for x in (*places, *parameters.values()) if x.requires_grad]
@@ -35,6 +35,21 @@ def gradients(network: torch.nn.Module, input: Any, gradient: Any) -> Gradients:
         results = torch.autograd.grad(outputs, targets, slopes, allow_unused=True)
         found = dict(zip(map(id, targets), results, strict=True))
     return [found.get(id(x)) for x in places], {name: found.get(id(x)) for name, x in parameters.items()}
+
+
+def output_of(network: torch.nn.Module, input: Any) -> Any:
+    """What a network gives for an input, without the state after it."""
+    output = network(input)
+    return output[0] if gives_state(type(network)) else output
+
+
+def gives_state(kind: type[torch.nn.Module]) -> bool:
+    """Whether layers of a class give (output, state), as nn.LSTM does.
+
+    Those that t7convert writes are derived from a class Recurrence, of which each file has its own.
+    """
+    is_torch = issubclass(kind, torch.nn.RNNBase) and kind.forward.__module__.startswith("torch.")
+    return is_torch or any(base.__name__ == "Recurrence" for base in kind.__mro__[1:])
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -66,7 +81,7 @@ def _results(folder: str, name: str) -> dict[str, Any]:
         network = _load(folder, name)
         input, gradient = torch.load(f"{folder}/{name}.input")
         with torch.no_grad():
-            results["output"] = None if input is None else network(input)
+            results["output"] = None if input is None else output_of(network, input)
         if gradient is not None:
             results["gradients"] = gradients(network, input, gradient)
     except (Exception, SystemExit) as error:

@@ -10,7 +10,7 @@ import torch
 
 from converters import emitted_contrib, emitted_steps
 from converters.native import Layer, Plan, below, layer_of, native_form
-from converters.recurrent import from_ifog
+from converters.recurrent import from_ifog, perhaps_started
 from converters.samples import Entry, Shape, wanted
 from t7compat.contrib.torch_rnn import LSTM, LanguageModel, Recurrence, VanillaRNN
 from t7compat.nn.normalization import BatchNormalization
@@ -39,12 +39,14 @@ def _language_model(module: LanguageModel, plan: Plan, path: str) -> Layer:
 @layer_of.register
 def _lstm(module: LSTM, plan: Plan, path: str) -> Layer:
     weight, bias = plan.arranged(from_ifog, module.weight.t()).t(), plan.arranged(from_ifog, module.bias)
-    return _over_sequences(emitted_steps.StartedLSTM, module, plan, path, weight, bias)
+    layer = _over_sequences(torch.nn.LSTM, module, plan, path, weight, bias)
+    return perhaps_started(layer, emitted_steps.StartedLSTM, plan)
 
 
 @layer_of.register
 def _rnn(module: VanillaRNN, plan: Plan, path: str) -> Layer:
-    return _over_sequences(emitted_contrib.StartedRNN, module, plan, path, module.weight, module.bias)
+    layer = _over_sequences(torch.nn.RNN, module, plan, path, module.weight, module.bias)
+    return perhaps_started(layer, emitted_contrib.StartedRNN, plan)
 
 
 def _over_sequences(

@@ -9,21 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from converters.emitted_states import Recurrence
 
-class StartedRNN(nn.RNN):
-    """nn.RNN over a tensor, which gives the outputs alone.  The input may be (output before, tensor).
 
-    `run` goes on from a state, the last output, and gives that after the sequence, too.
-    """
+class StartedRNN(Recurrence, nn.RNN):
+    """nn.RNN whose input may also be (output before, input)."""
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         if isinstance(input, tuple):
             output, input = input
             state = output[None]
         return super().forward(input, state)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
 
 class NormOfRows(nn.BatchNorm1d):

@@ -1,6 +1,7 @@
-"""Classes of a written file, as in emitted.py: networks that go on from a state.
+"""Classes of a written file, as in emitted.py: what is recurrent, and networks that go on from a state.
 
-A recurrent layer has `run(input, state)`, which gives (output, state after it), and so has a network of them.
+`forward(input, state=None)` of a recurrent layer gives (output, state after it), as that of nn.LSTM does, and
+so does that of a network of them.  Without a state they start from zeros.
 """
 
 # mypy: disable-error-code="no-untyped-call, override"
@@ -12,6 +13,34 @@ import torch
 from torch import nn
 
 
+class Recurrence(nn.Module):
+    """A layer whose `forward(input, state=None)` gives (output, state after it), as that of nn.LSTM does."""
+
+
+class OutputAlone(nn.Sequential):
+    """A recurrent layer that starts from zeros at each call, and gives its output without the state."""
+
+    def forward(self, input: Any) -> Any:
+        return super().forward(input)[0]
+
+
+class RecurrentSequential(Recurrence, nn.Sequential):
+    """Layers one after the other; the state is a tuple of those of the recurrent ones, in their order.
+
+    `output, state = network(input)` starts from zeros, and `network(more, state)` goes on.
+    """
+
+    def forward(self, input: Any, state: Any = None) -> Any:
+        states: list[Any] = []
+        for layer in self:
+            if isinstance(layer, (Recurrence, nn.RNNBase)):
+                input, after = layer(input, state[len(states)] if state else None)
+                states.append(after)
+            else:
+                input = layer(input)
+        return input, tuple(states)
+
+
 class Continued(nn.Module):
     """A recurrent layer that goes on from `state`, in the place of which it puts the one after its input."""
 
@@ -20,51 +49,49 @@ class Continued(nn.Module):
         self.layer, self.state = layer, state
 
     def forward(self, input: Any) -> Any:
-        output, self.state = self.layer.run(input, self.state)
+        output, self.state = self.layer(input, self.state)
         return output
 
 
-class Recurrence(nn.Module):
-    """A network with recurrent layers inside, whose `forward` starts from zeros.
+class RecurrentNetwork(Recurrence):
+    """A network with recurrent layers inside; `compute` is what it does with their outputs.
 
-    `output, state = network.run(input)` starts from zeros, too, and `network.run(more, state)` goes on.  The
-    state is a tuple of those of the recurrent layers, in their order; the network itself keeps nothing.
+    `output, state = network(input)` starts from zeros, and `network(more, state)` goes on.  The state is a
+    tuple of those of the recurrent layers, in their order; the network itself keeps nothing.
     """
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         layers: list[Continued] = []
 
         def continued(module: Any) -> Any:
             """The module with the same weights, but with recurrent layers that go on."""
             children = dict(module._modules)
             for name, child in children.items():
-                if hasattr(type(child), "run"):
+                if isinstance(child, (Recurrence, nn.RNNBase)):
                     layers.append(Continued(child, state[len(layers)] if state else None))
                     children[name] = layers[-1]
-                elif any(hasattr(type(inner), "run") for inner in child.modules()):
+                elif any(isinstance(inner, (Recurrence, nn.RNNBase)) for inner in child.modules()):
                     children[name] = continued(child)
             twin = object.__new__(type(module))
             vars(twin).update(vars(module), _modules=children)
             return twin
 
-        output = continued(self)(input)
+        output = continued(self).compute(input)
         return output, tuple([layer.state for layer in layers])
 
 
-class RecurrentSequential(Recurrence, nn.Sequential):
-    """Layers one after the other, of which some are recurrent, or have recurrent layers inside."""
+class RecurrentTree(RecurrentNetwork, nn.Sequential):
+    """Layers one after the other, of which some have recurrent layers inside."""
+
+    compute = nn.Sequential.forward
 
 
-class Stepwise(nn.Sequential):
+class Stepwise(Recurrence, nn.Sequential):
     """Runs a network over a sequence, each step from the state after the one before."""
 
-    def run(self, input: Any, state: Any = None) -> Any:
-        network: Any = self[0]
+    def forward(self, input: Any, state: Any = None) -> Any:
         outputs = []
         for x in input:
-            output, state = network.run(x, state)
+            output, state = self[0](x, state)
             outputs.append(output)
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else tuple(outputs), state
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]

@@ -1,8 +1,7 @@
 """Classes of a written file, as in emitted.py: layers over sequences, and masks.
 
 A sequence is a tuple of steps, or a tensor whose first dimension is time; a layer gives back what it was
-given.  `forward` of a recurrent layer starts from zeros; `run(input, state)` goes on from a state, and gives
-(output, state after it).
+given.  The recurrent ones are a Recurrence: `forward(input, state=None)` gives (output, state after it).
 """
 
 # mypy: disable-error-code="no-untyped-call, override, misc"
@@ -12,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from converters.emitted_states import Recurrence
 
 Tensor = torch.Tensor
 
@@ -40,22 +41,19 @@ class MaskZero(nn.Sequential):
         return self.masked(super().forward(input), mask)
 
 
-class Recurrent(nn.Sequential):
+class Recurrent(Recurrence, nn.Sequential):
     """Runs one layer on the first step of a sequence, and another one on {x, last output} for the others.
 
-    `run` goes on from the last output, its state, and gives that after the sequence, too.
+    The state is the last output.
     """
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         first, later = self
         outputs: list[Any] = []
         for x in input:
             state = first(x) if state is None else later((x, state))
             outputs.append(state)
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else tuple(outputs), state
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
 
 class Repeated(nn.Sequential):
@@ -99,62 +97,24 @@ class OverSteps(nn.Sequential):
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else outputs
 
 
-class SequenceLSTM(nn.LSTM):
-    """nn.LSTM over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs).
+class SequenceLSTM(Recurrence, nn.LSTM):
+    """nn.LSTM over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs)."""
 
-    `run` goes on from a state (output, cell), and gives that after the sequence, too.
-    """
-
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         is_tensor = isinstance(input, torch.Tensor)
         output, state = super().forward(input if is_tensor else torch.stack(input), state)
         return output if is_tensor else output.unbind(), state
 
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
+class StartedLSTM(Recurrence, nn.LSTM):
+    """nn.LSTM whose input may also be (output before, input) or (cell before, output before, input)."""
 
-class OutputAlone(nn.Module):
-    """A recurrent layer of torch.nn that gives the outputs alone.
-
-    `run` goes on from torch.nn's state, and gives that after the sequence, too.
-    """
-
-    def run(self, input: Any, state: Any = None) -> Any:
-        return super().forward(input, state)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
-
-
-class OutputLSTM(OutputAlone, nn.LSTM):
-    """nn.LSTM that gives the outputs alone; its state is (output, cell) of each layer."""
-
-
-class OutputGRU(OutputAlone, nn.GRU):
-    """nn.GRU that gives the outputs alone; its state is the last output of each layer."""
-
-
-class OutputRNN(OutputAlone, nn.RNN):
-    """nn.RNN that gives the outputs alone; its state is the last output of each layer."""
-
-
-class StartedLSTM(nn.LSTM):
-    """nn.LSTM over a tensor (steps, batch, inputs), which gives the outputs alone.
-
-    The input may also be (output before, tensor) or (cell before, output before, tensor).  `run` goes on from
-    a state (output, cell), and gives that after the sequence, too.
-    """
-
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         if isinstance(input, tuple):
             *cell, output, input = input
             c = cell[0] if cell else input.new_zeros(len(output), self.hidden_size)
             state = output[None], c[None]
         return super().forward(input, state)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
 
 def over_steps(layer: Any, input: Any, state: Any, *sizes: int) -> Any:
@@ -177,7 +137,7 @@ def over_steps(layer: Any, input: Any, state: Any, *sizes: int) -> Any:
     return torch.stack(outputs, 1 if layer.batch_first else 0), tuple(state)
 
 
-class SteppedLSTM(nn.Module):
+class SteppedLSTM(Recurrence):
     """LSTM, perhaps with a projection of its outputs; the state is (cell, output).  See `over_steps`.
 
     The rows of the weights are those of the input gate, the forget gate, the new values and the output gate.
@@ -194,11 +154,8 @@ class SteppedLSTM(nn.Module):
         self.hidden = nn.Linear(outputs, 4 * hidden_size, bias=False)
         self.projection = nn.Linear(hidden_size, outputs, bias=False) if output_size else nn.Identity()
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         return over_steps(self, input, state, *self.sizes)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
     def step(self, product: Tensor, c: Tensor, h: Tensor) -> Any:
         i, f, g, o = (product + self.hidden(h)).chunk(4, -1)
@@ -206,7 +163,7 @@ class SteppedLSTM(nn.Module):
         return c, self.projection(torch.sigmoid(o) * torch.tanh(c))
 
 
-class SteppedGRU(nn.Module):
+class SteppedGRU(Recurrence):
     """GRU whose reset gate acts before the product, which nn.GRU's does not.  See `over_steps`.
 
     The rows of `input` are those of the reset gate, the update gate and the new values.
@@ -221,11 +178,8 @@ class SteppedGRU(nn.Module):
         self.gates = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
         self.new = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         return over_steps(self, input, state, self.size)
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
     def step(self, product: Tensor, h: Tensor) -> Any:
         *gates, g = product.chunk(3, -1)
@@ -237,17 +191,17 @@ class SteppedGRU(nn.Module):
 class SequenceGRU(SteppedGRU):
     """The same over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs)."""
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         is_tensor = isinstance(input, torch.Tensor)
-        output, state = super().run(input if is_tensor else torch.stack(input), state)
+        output, state = super().forward(input if is_tensor else torch.stack(input), state)
         return output if is_tensor else output.unbind(), state
 
 
-class PeepholeLSTM(nn.Module):
+class PeepholeLSTM(Recurrence):
     """LSTM with peepholes over a sequence: a tuple of steps (..., inputs), or a tensor (steps, ..., inputs).
 
     The rows of the weights are those of the input gate, the forget gate, the new values and the output gate.
-    `run` goes on from a state (output, cell), and gives that after the sequence, too.
+    The state is (output, cell).
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
@@ -256,7 +210,7 @@ class PeepholeLSTM(nn.Module):
         self.hidden = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
         self.peephole = nn.Parameter(torch.zeros(3, hidden_size))  # to the input, forget and output gate
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         outputs = []
         products = self.input(input if isinstance(input, torch.Tensor) else torch.stack(input))
         to_input, to_forget, to_output = self.peephole
@@ -269,15 +223,12 @@ class PeepholeLSTM(nn.Module):
             outputs.append(h)
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else tuple(outputs), (h, c)
 
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]
 
-
-class Unrolled(nn.Sequential):
+class Unrolled(Recurrence, nn.Sequential):
     """Runs a network {x, state...} -> state over a sequence; the first part of the state is the output.
 
     `sizes` are those of the parts of the state, without the batch, and `dims` is the number of dimensions of
-    a sample.  `run` goes on from a state, and gives that after the sequence, too.
+    a sample.
     """
 
     def __init__(self, step: nn.Module, sizes: tuple[tuple[int, ...], ...], dims: int = 1) -> None:
@@ -289,7 +240,7 @@ class Unrolled(nn.Sequential):
             return tuple(self.zeros(part, batch) for part in size)
         return next(self.parameters()).new_zeros(*batch, *size)
 
-    def run(self, input: Any, state: Any = None) -> Any:
+    def forward(self, input: Any, state: Any = None) -> Any:
         outputs = []
         state = state or self.zeros(self.sizes, input[0].shape[: input[0].dim() - self.dims])
         for x in input:
@@ -297,6 +248,3 @@ class Unrolled(nn.Sequential):
             state = (state,) if len(self.sizes) == 1 else state
             outputs.append(state[0])
         return torch.stack(outputs) if isinstance(input, torch.Tensor) else tuple(outputs), state
-
-    def forward(self, input: Any) -> Any:
-        return self.run(input)[0]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from converters import exports, values
-from converters.native import Layer
+from converters.native import Layer, is_stateful
 from converters.resave import resave
 from converters.source import source
 from converters.weights import write_npz, write_safetensors, write_state_dict
@@ -33,15 +33,22 @@ class Export:
     about: list[str] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
 
+    def built(self) -> torch.nn.Module:
+        """The network, which gives its output alone, without the state after it."""
+        network = self.network.build()
+        if is_stateful(self.network):
+            network.register_forward_hook(lambda network, inputs, output: output[0])
+        return network
+
     @functools.cached_property
     def recorded(self) -> exports.Recorded:
         """The network as it is, as a program of torch.export."""
-        return exports.Recorded(self.network.build(), self.input, self.run)
+        return exports.Recorded(self.built(), self.input, self.run)
 
     @functools.cached_property
     def recorded_single(self) -> exports.Recorded:
         """The same with numbers of type float."""
-        network = self.network.build()
+        network = self.built()
         is_double = any(tensor.dtype == torch.float64 for tensor in self.network.tensors().values())
         network = network.float() if is_double else network
 
@@ -100,7 +107,7 @@ def _loaded(load: Callable[[Path], dict[str, torch.Tensor]]) -> Callable[[Path, 
     """The output of the network with the weights that `load` finds in a file."""
 
     def output(path: Path, export: Export, input: Any) -> Any:
-        network = export.network.build()
+        network = export.built()
         network.load_state_dict(load(path), assign=True)
         with torch.no_grad():
             return network(input)

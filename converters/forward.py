@@ -171,11 +171,11 @@ class Forward:
 
     # ---- text
 
-    def text(self) -> str:
-        """The function, formatted."""
+    def text(self, name: str) -> str:
+        """The function, formatted, of this name."""
         names = self._names()
         named = _Named(names)
-        lines = [f"def forward(self, {names[0]}):"]
+        lines = [f"def {name}(self, {names[0]}):"]
         for targets, value in self.statements:
             left, right = [names[i] for i in targets], named.visit(value)
             line = _laid_out(f"{', '.join(left)} = ", right, 8)

@@ -13,31 +13,31 @@ from converters import emitted, emitted_states
 from converters.expressions import as_expression
 from converters.forward import Forward, Node
 from converters.naming import Names, kind, word
-from converters.native import CHAINS, Layer, Plan, going_on, layer_of
+from converters.native import CHAINS, Layer, Plan, going_on, is_stateful, layer_of
 from converters.text import IMPORTS, Definition, Unconvertible, definition_of, free_names, is_torch
 from t7compat.nested import type_name
 from t7compat.nn.shapes import zero_based
 from t7compat.nngraph import gModule
 
 # Names that a layer in a module cannot have, nor in what torch.export makes of one
-_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie", "run"}
+_ATTRIBUTES = {*dir(torch.nn.Module()), *dir(torch.fx.GraphModule), "graph", "tie", "compute"}
 
 
 def as_network(layer: Layer) -> Layer:
-    """The layer as one that has a class of its own in a written file: a graph, or a Sequential."""
+    """The layer as one that has a class of its own in a written file: a graph, a Sequential, or recurrent."""
     from converters.folding import folded  # which makes graphs
 
     layer = folded(layer)
     while layer.make.func in CHAINS and len(layer.children) == 1 and isinstance(layer.children[0], Graph):
         layer = layer.children[0]
-    if layer.make.func not in CHAINS and not isinstance(layer, Graph):
+    if layer.make.func not in CHAINS and not isinstance(layer, Graph) and not is_stateful(layer):
         layer = Layer(functools.partial(torch.nn.Sequential), None, "", (layer,))
     return going_on(layer)
 
 
 @dataclass(eq=False, kw_only=True)
 class Graph(Layer):
-    """A layer that is a class of its own: `forward` is the text of that function.
+    """A layer that is a class of its own: `forward` is the text of that function (`compute`, if it goes on).
 
     The names of its children are those in the class, whose own name is `title`.  `results` are the names of
     the values that it gives.
@@ -50,7 +50,7 @@ class Graph(Layer):
     forward: str
     title: str = ""
     results: tuple[str, ...] = ()
-    goes_on: bool = False  # whether it has a method `run`
+    goes_on: bool = False  # whether it takes a state and gives the next
 
     def members(self) -> Iterable[tuple[str, Layer]]:
         return zip(self.names, self.children, strict=True)
@@ -62,8 +62,11 @@ class Graph(Layer):
     def calls(self) -> Iterable[Layer]:
         return [node.layer for node in self.nodes if node.layer is not None and node.calls]
 
-    def with_run(self) -> Layer:
+    def with_state(self) -> Layer:
         return graph(self.nodes, self.origin, self.path, self.title, goes_on=True)
+
+    def without_state(self) -> Layer:
+        return graph(self.nodes, self.origin, self.path, self.title)
 
     def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
         for node in self.nodes:
@@ -79,7 +82,7 @@ def graph(
     nodes = tuple(nodes)
     names = _names(nodes)
     forward = Forward(nodes, names)
-    text, members = forward.text(), tuple(names.values())
+    text, members = forward.text("compute" if goes_on else "forward"), tuple(names.values())
     imports = frozenset(name for name in free_names(text) if name in IMPORTS)
     make = functools.partial(_class_of(text, members, imports, goes_on))
     children, results = tuple(names), forward.results
@@ -106,19 +109,26 @@ def _names(nodes: Iterable[Node]) -> Mapping[Layer, str]:
 
 
 def _kind_of(layer: Layer) -> str:
+    layer = _recurrent(layer)
     cls: Any = layer.make.func
     if isinstance(layer, Graph):
         return layer.title
     if cls is torch.nn.Sequential and layer.children:
-        first = next((child for child in layer.children if child.state), layer.children[0])
+        children = list(map(_recurrent, layer.children))
+        first = next((child for child in children if child.state), children[0])
         return f"{_kind_of(first).removesuffix('_block')}_block"
     if issubclass(cls, torch.nn.RNNBase):
         cls = next(base for base in cls.__mro__ if is_torch(base))
     return kind(type_name(layer.origin).rpartition(".")[2] if cls is emitted.Missing else cls.__name__)
 
 
+def _recurrent(layer: Layer) -> Layer:
+    """The recurrent layer of which this one gives the output alone; else itself."""
+    return layer.children[0] if layer.make.func is emitted_states.OutputAlone else layer
+
+
 def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str], goes_on: bool) -> Any:
-    """The class with this function `forward`, whose constructor is given the layers of these names."""
+    """The class with this function, whose constructor is given the layers of these names."""
     namespace: dict[str, Any] = {name: module for name, (module, _) in IMPORTS.items()}
     exec(text, namespace)
 
@@ -127,8 +137,9 @@ def _class_of(text: str, names: tuple[str, ...], imports: frozenset[str], goes_o
         for name, child in zip(names, children, strict=True):
             setattr(self, name, child)
 
-    content = {"__init__": __init__, "forward": namespace["forward"]}
-    base: Any = emitted_states.Recurrence if goes_on else torch.nn.Module
+    method = "compute" if goes_on else "forward"
+    content = {"__init__": __init__, method: namespace[method]}
+    base: Any = emitted_states.RecurrentNetwork if goes_on else torch.nn.Module
     uses = (definition_of(base),) if goes_on else ()
     return type("Graph", (base,), content | {"definition": Definition("Graph", text, imports, uses)})
 

@@ -15,7 +15,7 @@ from converters.compare import difference
 from converters.exports import single
 from converters.formats import FORMATS, Export, Format
 from converters.graphs import as_network
-from converters.native import FAILURES, Layer, Plan, Problem
+from converters.native import FAILURES, Layer, Plan, Problem, is_stateful
 from converters.replay import replay
 from converters.report import NetworkReport, Verification
 from converters.tree import count_parameters
@@ -188,9 +188,11 @@ class Job:
             part for line in lines for part in textwrap.wrap(line, 100, subsequent_indent="    ") or [""]
         ]
         lines += ["", f"    from {self.name} import load", ""]
-        lines += ["    network = load()", "    output = network(input)"]
-        if self.network is not None and hasattr(self.network.make.func, "run"):
-            lines.append("    output, state = network.run(input, state)  # from a state, or None")
+        lines.append("    network = load()")
+        if self.network is not None and is_stateful(self.network):
+            lines.append("    output, state = network(input, state)  # from a state, or None")
+        else:
+            lines.append("    output = network(input)")
         return lines
 
     # ---- the proof

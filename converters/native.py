@@ -35,7 +35,9 @@ Tensor = torch.Tensor
 Make = functools.partial[Any]
 _RULES = ("contrib", "graphs", "recurrent", "rules", "steps")  # the files with rules of `layer_of`
 _DEEPEST = 60  # modules one inside the other: with more, Python could not read the written source
-CHAINS = torch.nn.Sequential, emitted_states.RecurrentSequential  # layers one after the other
+NETWORKS = emitted_states.RecurrentSequential, emitted_states.RecurrentNetwork  # with recurrent layers inside
+# Layers one after the other
+CHAINS = torch.nn.Sequential, emitted_states.RecurrentSequential, emitted_states.RecurrentTree
 FAILURES = (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -78,12 +80,17 @@ class Layer:
         """The children, each as often as a forward calls it."""
         return self.children
 
-    def with_run(self) -> Layer:
-        """The layer as a network that can go on from a state."""
-        make = functools.partial(emitted_states.RecurrentSequential)
-        if self.make.func is torch.nn.Sequential:
-            return replace(self, make=make)
-        return Layer(make, None, self.path, (self,))
+    def with_state(self) -> Layer:
+        """The layer as a network that goes on from a state."""
+        if self.make.func is not torch.nn.Sequential:
+            return Layer(functools.partial(torch.nn.Sequential), None, self.path, (self,)).with_state()
+        is_flat = all(is_stateful(child) or not is_recurrent(child) for child in self.children)
+        kind = emitted_states.RecurrentSequential if is_flat else emitted_states.RecurrentTree
+        return replace(self, make=functools.partial(kind))
+
+    def without_state(self) -> Layer:
+        """A network that goes on from a state as one that gives its output alone."""
+        return replace(self, make=functools.partial(torch.nn.Sequential))
 
     def tensors(self) -> dict[str, Tensor]:
         """The state dict: all tensors under their torch.nn names."""
@@ -174,7 +181,7 @@ class Plan:
         self._arranged: dict[Any, tuple[Tensor, tuple[Tensor, ...]]] = {}
         self._starts: list[tuple[str, str]] = []
         self.root = going_on(self.layer(module, ""))
-        further = "; run(input, state) goes on" if has_run(self.root) else ""
+        further = "; forward(input, state) goes on" if is_stateful(self.root) else ""
         for place, what in self._starts:
             self.note(place, what + further)
 
@@ -287,18 +294,41 @@ def _decides(module: Module, method: str, *others: str) -> bool:
 
 
 def going_on(network: Layer) -> Layer:
-    """The network with a method `run`, if its recurrent layers can go on from a state; else itself."""
-    return network if has_run(network) or not _goes_on(network) else network.with_run()
+    """The network as one that goes on from a state, if it can; else its recurrent layers give no state."""
+    if is_stateful(network):
+        return network
+    return network.with_state() if _goes_on(network) else outputs_alone(network)
 
 
-def has_run(layer: Layer) -> bool:
-    """Whether a layer has a method `run`: it is recurrent itself, or a network that goes on."""
-    return hasattr(layer.make.func, "run")
+def is_stateful(layer: Layer) -> bool:
+    """Whether a layer takes a state and gives the next: it is recurrent itself, or a network that goes on."""
+    kind: Any = layer.make.func
+    return issubclass(kind, emitted_states.Recurrence | torch.nn.RNNBase)
 
 
 def is_recurrent(layer: Layer) -> bool:
     """Whether a layer is recurrent, or has recurrent ones inside."""
-    return any(has_run(inner) for _, inner in layer.walk())
+    return any(is_stateful(inner) for _, inner in layer.walk())
+
+
+def outputs_alone(network: Layer) -> Layer:
+    """The network in which nothing takes or gives a state: all starts from zeros, as Torch's modules do."""
+    known: dict[Layer, Layer] = {}
+
+    def alone(layer: Layer) -> Layer:
+        if layer not in known:
+            known[layer] = layer
+            kind: Any = layer.make.func
+            if issubclass(kind, NETWORKS):
+                known[layer] = layer.without_state().changed(alone)
+            elif is_stateful(layer):
+                make = functools.partial(emitted_states.OutputAlone)
+                known[layer] = Layer(make, layer.origin, layer.path, (layer,))
+            elif kind is not emitted_states.OutputAlone and is_recurrent(layer):
+                known[layer] = layer.changed(alone)
+        return known[layer]
+
+    return alone(network)
 
 
 def _goes_on(network: Layer) -> bool:
@@ -309,7 +339,7 @@ def _goes_on(network: Layer) -> bool:
     found: list[Layer] = []
 
     def reached(layer: Layer) -> bool:
-        if has_run(layer):
+        if is_stateful(layer):
             found.append(layer)
         elif is_recurrent(layer):
             return _hands_on(layer) and all(map(reached, layer.calls()))

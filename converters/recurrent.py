@@ -18,7 +18,18 @@ import torch
 from converters import emitted, emitted_states, emitted_steps
 from converters.compare import difference
 from converters.lift import lifted, plain
-from converters.native import FAILURES, Layer, Make, Plan, below, going_on, has_run, layer_of, native_form
+from converters.native import (
+    FAILURES,
+    NETWORKS,
+    Layer,
+    Make,
+    Plan,
+    below,
+    going_on,
+    is_stateful,
+    layer_of,
+    native_form,
+)
 from converters.text import Unconvertible
 from t7compat.nested import type_name
 from t7compat.nn.containers import ConcatTable, ParallelTable, Sequential
@@ -82,7 +93,7 @@ def in_sequence(module: Any, plan: Plan, path: str) -> Layer:
     """The layer that applies a module to each step of a sequence, its memory going on from step to step."""
     if remembers(module):
         network = going_on(plan.layer(module, path))
-        if not (has_run(network) and _does_steps(network)):
+        if not (is_stateful(network) and _does_steps(network)):
             raise Unconvertible("it has recurrent modules inside, and there is no rule for it over sequences")
         return Layer(functools.partial(emitted_states.Stepwise), module, path, (network,))
     return each_step((plan.layer(module, path),), module, path)
@@ -93,7 +104,7 @@ def _does_steps(layer: Layer) -> bool:
     kind: Any = layer.make.func
     if kind is emitted_steps.OneStep:
         return True
-    is_whole = has_run(layer) and not issubclass(kind, emitted_states.Recurrence)
+    is_whole = is_stateful(layer) and not issubclass(kind, NETWORKS)
     return not is_whole and all(map(_does_steps, layer.children))
 
 
@@ -255,13 +266,13 @@ def _better(cell: LSTM | GRU, candidate: Layer, unrolled: Layer) -> Layer:
 
 
 def _equal(layer: Layer, other: Layer, inputs: int) -> bool:
-    """Whether two layers over sequences of vectors of `inputs` elements are equal."""
+    """Whether two recurrent layers give the same for sequences of vectors of `inputs` elements."""
     like = next(iter(layer.state.values()))
     steps = torch.randn(3, 2, inputs, generator=torch.Generator().manual_seed(1)).to(like)
     steps[1, 0] = 0  # a step that may be masked
     try:
         with torch.no_grad():
-            return difference(layer.build()(steps), other.build()(steps)).within
+            return difference(layer.build()(steps)[0], other.build()(steps)[0]).within
     except FAILURES:
         return False
 
@@ -296,11 +307,21 @@ def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
         last = "projection.weight"
     else:
         options |= {} if project is None else {"proj_size": outputs}
-        make = functools.partial(emitted_steps.StartedLSTM, inputs, hidden, **options)
+        make = functools.partial(torch.nn.LSTM, inputs, hidden, **options)
         state = {"weight_ih_l0": of_x, "weight_hh_l0": of_h, "bias_ih_l0": bias}
         state["bias_hh_l0"] = plan.arranged(torch.zeros_like, bias)
         last = "weight_hr_l0"
-    return Layer(make, module, path, state=state if project is None else state | {last: project.t()})
+    state |= {} if project is None else {last: project.t()}
+    layer = Layer(make, module, path, state=state)
+    return perhaps_started(layer, emitted_steps.StartedLSTM, plan) if make.func is torch.nn.LSTM else layer
+
+
+def perhaps_started(layer: Layer, started: Any, plan: Plan) -> Layer:
+    """A layer of torch.nn; where its input begins with the state before it, the class `started` for that."""
+    if id(layer.origin) in plan.written:
+        return replace(layer, make=functools.partial(started, *layer.make.args, **layer.make.keywords))
+    plan.natives.append(layer)
+    return layer
 
 
 @layer_of.register
@@ -313,13 +334,6 @@ def _whole_gru(module: SeqGRU, plan: Plan, path: str) -> Layer:
     return Layer(
         functools.partial(emitted_steps.SteppedGRU, inputs, size, **options), module, path, state=state
     )
-
-
-_OUTPUTS: dict[Any, Any] = {
-    torch.nn.LSTM: emitted_steps.OutputLSTM,
-    torch.nn.GRU: emitted_steps.OutputGRU,
-    torch.nn.RNN: emitted_steps.OutputRNN,
-}
 
 
 @layer_of.register
@@ -335,7 +349,6 @@ def _flat(module: RNN, plan: Plan, path: str) -> Layer:
         plan.note(path, note)
     if module.goes_on:
         plan.note_start(path, "starts from zeros at each call, while the Torch module has another state")
-    make = functools.partial(_OUTPUTS[make.func], *make.args, **make.keywords)
     state = module.native_state()
     for end in module.ends[: module.numDirections] if module.skips_input else ():
         state[f"weight_ih_{end}"] = plan.arranged(_identities, state[f"weight_hh_{end}"])

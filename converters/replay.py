@@ -17,7 +17,7 @@ import torch
 
 from converters.compare import Difference, difference
 from converters.graphs import Graph
-from converters.native import CHAINS, FAILURES, Layer
+from converters.native import CHAINS, FAILURES, Layer, outputs_alone
 from converters.recurrent import remembers
 from converters.residual import one_by_one
 from t7compat import mersenne
@@ -90,6 +90,7 @@ class Step:
 def replay(network: Layer) -> Replay:
     """Run each layer whose input and output the file holds, in the mode of its last forward."""
     made: dict[Layer, torch.nn.Module] = {}
+    network = outputs_alone(network)
     network.build(made)
     steps: list[Step] = []
     for layer in (network,) if network.origin is not None else network.children:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,8 +26,7 @@ class Residual(Layer):
         return zip(("main", "shortcut"), self.children, strict=False)
 
     def changed(self, change: Callable[[Layer], Layer]) -> Layer:
-        sequential = functools.partial(torch.nn.Sequential)
-        return Layer(sequential, None, self.path, tuple(map(change, self.apart)))
+        return replace(self, children=tuple(map(change, self.children)), apart=tuple(map(change, self.apart)))
 
     def _construct(self, made: dict[Layer, torch.nn.Module]) -> torch.nn.Module:
         if self not in made:

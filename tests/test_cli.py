@@ -82,7 +82,7 @@ def test_song_network_predicts_what_torch7_predicted(path: Path, tmp_path: Path)
     torch.save(trace.data.input, tmp_path / "input")
     program = (
         "import sys, torch; sys.modules['t7compat'] = sys.modules['converters'] = None; "
-        "import songs; torch.save(songs.load()(torch.load('input')).detach(), 'output')"
+        "import songs; torch.save(songs.load()(torch.load('input'))[0].detach(), 'output')"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     torch.testing.assert_close(torch.load(tmp_path / "output"), trace.predictions_evaluate, rtol=0, atol=1e-9)

@@ -171,7 +171,7 @@ def test_state_before_a_sequence(kind: Any) -> None:
     same(layer.forward(given), rest)
     gradients = layer.backward(given, rest)
     assert [gradient.shape for gradient in gradients] == [value.shape for value in given]
-    same(to_native(layer)(tuple(given)), rest)
+    same(to_native(layer, given)(tuple(given))[0], rest)
     layer.resetStates()
     same(layer.forward(x)[:, 2:], rest)
     with pytest.raises(InputError, match=r"h0: expected a batch of 2, got torch.DoubleTensor of size 3x4"):

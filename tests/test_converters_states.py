@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from golden import same
-from test_converters import ABOUT, pieces, written
+from test_converters import ABOUT, pieces, planned, written
 
+import converters
+import t7compat
 from converters import from_native, to_native
+from converters.child import gives_state
 from converters.graphs import as_network
 from converters.native import Plan
 from converters.source import source
@@ -50,7 +54,7 @@ def graph(*layers: nn.Module, last: nn.Module) -> nn.Module:
 
 def graph_with_names() -> nn.Module:
     x = nn.Identity()().annotate(name="state")
-    layer = nn.SeqGRU(3, 4)(x).annotate(name="run")
+    layer = nn.SeqGRU(3, 4)(x).annotate(name="compute")
     return nn.gModule([x], [nn.Tanh()(layer).annotate(name="layers")])
 
 
@@ -182,18 +186,18 @@ def test_pieces_are_those_of_a_network_that_remembers(name: str) -> None:
     wanted = [as_lua(module.forward(as_lua(part))) for part in parts]
     for network in forms(module):
         before = [value.clone() for value in network.state_dict().values()]
-        same(as_lua(network(input)), whole, "whole")
+        for started in (network(input), network(input, None)):
+            same(as_lua(started[0]), whole, "whole")
         state = None
         for part, want in zip(parts, wanted, strict=True):
-            output, state = network.run(part, state)
+            output, state = network(part, state)
             same(as_lua(output), want, "piece")
-        same(as_lua(network.run(input)[0]), whole, "whole again")
+        same(as_lua(network(input)[0]), whole, "whole again")
         same(Table(*network.state_dict().values()), Table(*before), "weights")
-        same(as_lua(network(input)), whole, "forward after run")
 
 
 @pytest.mark.parametrize(
-    ("make", "has_run"),
+    ("make", "goes_on"),
     [
         (lambda: chain(nn.SeqLSTM(3, 4), steps_of(lstm(2, 4))), True),
         (lambda: chain(cudnn.LSTM(3, 4, 1), nn.Tanh()), True),
@@ -201,17 +205,17 @@ def test_pieces_are_those_of_a_network_that_remembers(name: str) -> None:
     ],
     ids=["nn", "cudnn", "from the end"],
 )
-def test_note_on_a_network_that_remembers_names_run(make: Callable[[], Any], has_run: bool) -> None:
+def test_note_on_a_network_that_remembers_names_the_state(make: Callable[[], Any], goes_on: bool) -> None:
     network = make()
     remember(network)
     notes = Plan(network).notes
     assert notes
-    assert [note.endswith("run(input, state) goes on") for note in notes] == [has_run] * len(notes)
+    assert [note.endswith("forward(input, state) goes on") for note in notes] == [goes_on] * len(notes)
 
 
 def test_state_is_that_of_each_recurrent_layer() -> None:
     network = to_native(tagger())
-    _, state = network.run(words())
+    _, state = network(words())
     ((other,), (h, c)) = state
     assert h.shape == c.shape == (1, BATCH, 4)
     assert other.shape == (BATCH, 4)
@@ -224,66 +228,114 @@ def test_one_step_goes_on_in_a_graph() -> None:
     module.evaluate()
     state = None
     for x in steps():
-        output, state = network.run(x, state)
+        output, state = network(x, state)
         same(output.detach(), module.forward(x))
 
 
 def test_gradients_go_back_through_the_state() -> None:
     network, x = to_native(tagger()), words()
     network.eval()
-    output, state = network.run(x[:1])
-    rest, _ = network.run(x[1:], state)
+    output, state = network(x[:1])
+    rest, _ = network(x[1:], state)
     pieces_slopes = torch.autograd.grad(torch.cat((output, rest)).square().sum(), [*network.parameters()])
-    slopes = torch.autograd.grad(network(x).square().sum(), [*network.parameters()])
+    slopes = torch.autograd.grad(network(x)[0].square().sum(), [*network.parameters()])
     same(Table(*pieces_slopes), Table(*slopes))
 
 
-class GoingOn(torch.nn.Module):
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, input: Any, state: Any) -> Any:
-        return self.network.run(input, state)
-
-
-def test_torch_export_takes_run() -> None:
-    network, x = to_native(tagger()).eval(), words()
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [(tagger, words()), (lambda: chain(nn.SeqLSTM(3, 4), steps_of(nn.GRU(4, 2))), sequence())],
+    ids=["branches", "chain"],
+)
+def test_torch_export_takes_a_state(make: Callable[[], Any], x: torch.Tensor) -> None:
+    network = to_native(make()).eval()
     with torch.no_grad():
-        _, state = network.run(x)
-        program = torch.export.export(GoingOn(network), (x, state)).module()
+        _, state = network(x)
+        program = torch.export.export(network, (x, state)).module()
         more = x.flip(0)
-        _, other = network.run(more)
-        same(as_lua(program(more, other)), as_lua(network.run(more, other)))
+        _, other = network(more)
+        same(as_lua(program(more, other)), as_lua(network(more, other)))
 
 
 SHARED = nn.SeqLSTM(3, 3)
 CELL = lstm(3)
+CANNOT_GO_ON: dict[str, tuple[nn.Module, Any]] = {
+    "both directions": (nn.BiSequencer(lstm()), steps()),
+    "both directions at once": (nn.SeqBRNN(3, 4), sequence()),
+    "from the end": (chain(nn.ReverseTable(), steps_of(lstm())), steps()),
+    "in a graph": (graph(chain(nn.SeqReverseSequence(1), nn.SeqGRU(3, 4)), last=nn.Tanh()), sequence()),
+    "anew by itself": (chain(nn.Repeater(lstm(), 3), nn.SelectTable(-1)), sequence(2, 3)),
+    "for each entry": (branches(nn.MapTable(), nn.SeqLSTM(3, 3)), (sequence(), sequence())),
+    "twice in a chain": (chain(SHARED, nn.Tanh(), SHARED), sequence()),
+    "one cell twice": (chain(steps_of(CELL), nn.Tanh(), steps_of(CELL)), sequence()),
+    "twice in a graph": (graph(chain(SHARED, nn.Tanh()), SHARED, last=nn.CAddTable()), sequence()),
+    "twice, once in a residual block": (
+        chain(branches(nn.ConcatTable(), SHARED, nn.Identity()), nn.CAddTable(), SHARED), sequence(),
+    ),
+    "sequences of sequences": (
+        steps_of(chain(nn.SeqLSTM(3, 3), nn.Select(1, -1), lstm())), (sequence(), sequence()),
+    ),
+    "without memory": (chain(nn.Linear(3, 3), nn.Tanh()), sequence(2, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CANNOT_GO_ON)
+def test_networks_that_cannot_go_on_give_the_output_alone(name: str) -> None:
+    module, input = CANNOT_GO_ON[name]
+    module.evaluate()
+    want = as_lua(module.forward(as_lua(input)))
+    for network in forms(module):
+        assert not gives_state(type(network))
+        same(as_lua(network(input)), want)
+
+
+@pytest.mark.parametrize("last", [nn.Linear(4, 2), nn.Sequencer(nn.Linear(4, 2))])
+def test_network_may_be_called_recurrence(last: nn.Module, tmp_path: Path) -> None:
+    """That is the name by which a written network is known to give a state."""
+    first = nn.SeqLSTM(3, 4) if isinstance(last, nn.Sequencer) else nn.Linear(3, 4)
+    t7compat.save(tmp_path / "recurrence.t7", chain(first, last))
+    (report,) = converters.convert(tmp_path / "recurrence.t7").networks
+    assert report.verification.outcome == report.verification.gradients.outcome == "verified"
+
+
+def test_one_layer_is_that_of_torch() -> None:
+    """Also in the written file, whose class is derived from it."""
+    x = sequence()
+    for network in forms(cudnn.LSTM(3, 4, 2)):
+        assert type(network).forward is torch.nn.LSTM.forward
+        state = torch.nn.LSTM(3, 4, 2).state_dict()
+        assert {n: v.shape for n, v in network.state_dict().items()} == {n: v.shape for n, v in state.items()}
+        _, (h, c) = network(x)
+        assert h.shape == c.shape == (2, BATCH, 4)
+
+
+def test_state_that_comes_with_the_input() -> None:
+    """nn.SeqLSTM takes the last output of another one, {h0, x}, too; torch.nn.LSTM does not."""
+    x = nn.Identity()()
+    before = nn.Select(1, -1)(nn.SeqLSTM(3, 4)(x))
+    module = nn.gModule([x], [nn.SeqLSTM(3, 4)([before, x])])
+    module.evaluate()
+    input = sequence()
+    layer = as_network(planned(module, input).root)
+    text = source("written", ABOUT, layer)
+    assert (text.count(" nn.LSTM(3, 4)"), text.count(" StartedLSTM(3, 4)")) == (1, 1)
+    same(layer.build()(input)[0].detach(), module.forward(input))
 
 
 @pytest.mark.parametrize(
-    "module",
+    ("module", "text"),
     [
-        pytest.param(nn.BiSequencer(lstm()), id="both directions"),
-        pytest.param(nn.SeqBRNN(3, 4), id="both directions at once"),
-        pytest.param(chain(nn.ReverseTable(), steps_of(lstm())), id="from the end"),
-        pytest.param(
-            graph(chain(nn.SeqReverseSequence(1), nn.SeqGRU(3, 4)), last=nn.Tanh()), id="in a graph"
-        ),
-        pytest.param(chain(nn.Repeater(lstm(), 3), nn.SelectTable(-1)), id="anew by itself"),
-        pytest.param(branches(nn.MapTable(), nn.SeqLSTM(3, 3)), id="for each entry"),
-        pytest.param(chain(SHARED, nn.Tanh(), SHARED), id="twice in a chain"),
-        pytest.param(chain(steps_of(CELL), nn.Tanh(), steps_of(CELL)), id="one cell twice"),
-        pytest.param(graph(chain(SHARED, nn.Tanh()), SHARED, last=nn.CAddTable()), id="twice in a graph"),
-        pytest.param(
-            steps_of(chain(nn.SeqLSTM(3, 3), nn.Select(1, -1), lstm())), id="sequences of sequences"
-        ),
-        pytest.param(chain(nn.Linear(3, 3), nn.Tanh()), id="without memory"),
+        (cudnn.BLSTM(3, 4, 1, True), "class Written(nn.LSTM):"),
+        (nn.SeqLSTM(3, 4), "class Written(nn.LSTM):"),
+        (chain(nn.SeqLSTM(3, 4), nn.Tanh()), "            nn.LSTM(3, 4),\n"),
+        (chain(cudnn.GRU(3, 4, 1), nn.Tanh()), "            nn.GRU(3, 4),\n"),
+        (graph(cudnn.RNNTanh(3, 4, 1), last=nn.Tanh()), "        self.rnn = nn.RNN(3, 4)\n"),
+        (chain(nn.SeqReverseSequence(1), cudnn.LSTM(3, 4, 1)), "            OutputAlone(nn.LSTM(3, 4)),\n"),
     ],
+    ids=["both directions", "one layer", "chain", "gated", "graph", "from the end"],
 )
-def test_networks_that_cannot_go_on(module: nn.Module) -> None:
-    for network in (Plan(module).root, as_network(Plan(module).root)):
-        assert not hasattr(network.build(), "run")
+def test_written_text_has_layers_of_torch(module: nn.Module, text: str) -> None:
+    assert text in source("written", ABOUT, as_network(Plan(module).root))
 
 
 @pytest.mark.parametrize(
@@ -300,4 +352,4 @@ def test_there_and_back(module: nn.Module) -> None:
     for network in forms(module):
         back = from_native(network, (x,))
         back.evaluate()
-        same(back.forward(x), network(x).detach())
+        same(back.forward(x), network(x)[0].detach())

@@ -54,7 +54,7 @@ def test_on_the_way_of_a_checkpoint(tmp_path: Path) -> None:
     report = converters.convert(path)
     assert (report.status, report.networks[0].verification.outcome) == (0, "verified")
     written = (tmp_path / "tagger.py").read_text()
-    assert "OutputLSTM(4, 6, num_layers=2, batch_first=True, bidirectional=True)" in written
+    assert "nn.LSTM(4, 6, num_layers=2, batch_first=True, bidirectional=True)" in written
 
 
 # ---- sequences of different lengths
@@ -85,7 +85,7 @@ def test_packed_sequences() -> None:
         same(alone.backward(one, padded_gradient[:n, i : i + 1]), padded_gradInput[:n, i : i + 1])
     same(alone.gradWeight, gradient)
     packed_native = torch.nn.utils.rnn.PackedSequence(packed[1], torch.tensor([*sizes]))
-    same(to_native(module)(packed_native).data.detach(), output)
+    same(to_native(module)(packed_native)[0].data.detach(), output)
 
 
 @pytest.mark.parametrize("batchFirst", [False, True])
@@ -111,12 +111,13 @@ def test_conversion(name: str, batchFirst: bool) -> None:
     module.evaluate()
     x = sequence()
     native = to_native(module)
-    same(native(x).detach(), module.forward(x))
+    same(native(x)[0].detach(), module.forward(x))
     kinds: dict[str, Any] = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU}
     options = {"nonlinearity": "relu"} if name == "RNNReLU" else {}
     options |= {"dropout": 0.5, "batch_first": batchFirst, "bidirectional": name[0] == "B"}
     layer = kinds.get(name.removeprefix("B"), torch.nn.RNN)(INPUTS, HIDDEN, 2, **options)
     assert [*native.state_dict()] == [*layer.state_dict()]
+    assert type(native) is type(layer)
     assert vars(native).keys() == vars(layer).keys()
     assert (native.dropout, native.bidirectional) == (layer.dropout, layer.bidirectional)
     assert (native.mode, native.batch_first) == (layer.mode, layer.batch_first)

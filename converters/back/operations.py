@@ -16,9 +16,10 @@ from torch import fx
 from converters.back import indexing
 from converters.back.forward import OPERATIONS, Constant, Forward, Operation, Parts, Value, operation
 from converters.back.layers import divided
-from converters.back.setting import chain, gives_output_alone, name_of
+from converters.back.setting import chain, name_of
 from converters.back.states import LastOutputs, recurrent
 from converters.back.unpooling import pooled, unpooled
+from converters.child import gives_state
 from converters.native import FAILURES
 from converters.text import Unconvertible
 from t7compat import nn
@@ -53,7 +54,7 @@ def of_layer(
     forward: Forward, layer: tnn.Module, name: str, arguments: tuple[Any, ...], named: dict[str, Any]
 ) -> Any:
     """The call of a layer inside."""
-    if isinstance(layer, tnn.RNNBase) and not gives_output_alone(type(layer)):
+    if gives_state(type(layer)) and isinstance(arguments[0], Value):
         return recurrent(forward, layer, name, *arguments, **named)
     if (
         getattr(layer, "return_indices", False)

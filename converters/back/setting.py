@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from converters.child import gives_state
+from converters.emitted_states import Recurrence
 from converters.text import Unconvertible
 from converters.weights import Place, place_of
 from t7compat import mersenne, nn
@@ -24,21 +26,14 @@ Tensor = torch.Tensor
 class Recurrent(tuple[Any, ...]):
     """What a recurrent layer gives: the output and the last state, of which Torch7 gives the output."""
 
-    layer: torch.nn.RNNBase
+    layer: torch.nn.Module
 
 
-def gives_output_alone(kind: type) -> bool:
-    """Whether a class is one of those that t7convert writes, whose `run` gives the last state, too."""
-    is_own = issubclass(kind, torch.nn.RNNBase) and not kind.forward.__module__.startswith("torch.")
-    return is_own and hasattr(kind, "run")
-
-
-def last_recurrent(layer: Any) -> torch.nn.RNNBase | None:
+def last_recurrent(layer: Any) -> torch.nn.Module | None:
     """The recurrent layer whose output, with the last state, is that of a layer: itself, or its last one."""
-    while isinstance(layer, torch.nn.Sequential) and len(layer):
+    while getattr(type(layer), "forward", None) is torch.nn.Sequential.forward and len(layer):
         layer = layer[-1]
-    is_recurrent = isinstance(layer, torch.nn.RNNBase) and not gives_output_alone(type(layer))
-    return layer if is_recurrent else None
+    return layer if gives_state(type(layer)) else None
 
 
 def cloned(value: Any) -> Any:
@@ -238,9 +233,15 @@ def over_axes(*names: str) -> Callable[[Callable[[Any, int, Setting], Any]], Any
 
 
 def rule_of(kind: type) -> Rule:
-    """The rule for a class: that of the class whose forward it has, else that for any module."""
-    owner = next((cls for cls in kind.__mro__ if cls in counterpart.registry), object)
-    same = gives_output_alone(kind) or getattr(owner, "forward", None) is getattr(kind, "forward", None)
+    """The rule for a class: that of the class whose forward it has, else that for any module.
+
+    Recurrent layers that t7convert wrote are those of torch.nn that they are derived from, or a Recurrence.
+    """
+    owner, *others = (cls for cls in kind.__mro__ if cls in counterpart.registry)
+    same = getattr(owner, "forward", None) is getattr(kind, "forward", None)
+    if gives_state(kind) and not same:
+        owner = next((cls for cls in (owner, *others) if issubclass(cls, torch.nn.RNNBase)), Recurrence)
+        same = True
     return counterpart.dispatch(owner if same else torch.nn.Module if owner is not object else object)
 
 

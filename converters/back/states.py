@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import torch
 
 from converters.back.forward import Constant, Forward, Parts, Value
-from converters.back.setting import chain
+from converters.back.setting import Memory, Setting, chain, counterpart, rule_of
+from converters.child import gives_state
+from converters.emitted_states import OutputAlone, Recurrence
 from converters.text import Unconvertible
 from t7compat import nn
 
@@ -15,7 +17,7 @@ tnn = torch.nn
 Tensor = torch.Tensor
 
 
-def recurrent(forward: Forward, layer: tnn.RNNBase, name: str, input: Value, hx: Any = None) -> Parts:
+def recurrent(forward: Forward, layer: tnn.Module, name: str, input: Value, hx: Any = None) -> Parts:
     """The output of a recurrent layer, and its last state."""
     start = [hx] if isinstance(hx, Constant | None) else list(hx)
     for state in start:
@@ -26,12 +28,66 @@ def recurrent(forward: Forward, layer: tnn.RNNBase, name: str, input: Value, hx:
     return with_state(layer, output, forward.once, forward.twice)
 
 
-def with_state(layer: tnn.RNNBase, output: Value, once: Any, twice: Any) -> Parts:
+def with_state(layer: tnn.Module, output: Value, once: Any, twice: Any) -> Parts:
     """What a recurrent layer gave in the two runs: its output, and the last state."""
     output.once, output.twice = once[0], twice[0]
     if isinstance(layer, tnn.LSTM):
         return Parts((output, Parts((LastOutputs(layer, output, once[1][0], twice[1][0]), None))))
-    return Parts((output, LastOutputs(layer, output, once[1], twice[1])))
+    is_torch = isinstance(layer, tnn.RNNBase)
+    return Parts((output, LastOutputs(layer, output, once[1], twice[1]) if is_torch else None))
+
+
+# ---- layers and networks that t7convert wrote: Torch7's give the output alone
+
+
+@counterpart.register
+def _without_state(layer: OutputAlone, setting: Setting) -> Any:
+    return setting.convert(layer[0])
+
+
+@counterpart.register
+def _written(layer: Recurrence, setting: Setting) -> Any:
+    kind: Any = type(layer)
+    if hasattr(kind, "compute"):  # a network, of which this is the forward
+        base: type = tnn.Sequential if isinstance(layer, tnn.Sequential) else tnn.Module
+        form = _alone(layer, setting.memory)
+        form.__class__ = type(kind.__name__, (base,), {"forward": kind.compute})
+        return rule_of(type(form))(form, setting)
+
+    def forward(self: Any, input: Any) -> Any:
+        return kind.forward(self, input)[0]
+
+    form = _twin(layer, layer._modules, setting.memory)
+    form.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    return counterpart.dispatch(tnn.Module)(form, setting)
+
+
+def _alone(module: tnn.Module, memory: Memory) -> tnn.Module:
+    """The module with the same weights, but with recurrent layers inside that give their outputs alone."""
+    children = dict(module._modules)
+    for name, child in children.items():
+        if child is not None and gives_state(type(child)):
+            children[name] = _in_mode(child, OutputAlone(child), memory)
+        elif child is not None and any(gives_state(type(inner)) for inner in child.modules()):
+            children[name] = _alone(child, memory)
+    return _twin(module, children, memory)
+
+
+def _twin(module: tnn.Module, children: dict[str, tnn.Module | None], memory: Memory) -> tnn.Module:
+    """The module with the same weights, but with other children."""
+    twin = object.__new__(type(module))
+    vars(twin).update(vars(module), _modules=children)
+    return _in_mode(module, twin, memory)
+
+
+def _in_mode(layer: tnn.Module, form: tnn.Module, memory: Memory) -> tnn.Module:
+    """Another form of a layer, which is in the same mode."""
+    memory.modes[id(form)] = memory.modes.get(id(layer), memory.modes.get(0, True))
+    memory.kept.append(form)
+    return form
+
+
+# ---- the last state
 
 
 class LastOutputs(NamedTuple):
