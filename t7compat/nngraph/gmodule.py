@@ -84,11 +84,11 @@ class gModule(Container):
 
     def operands(self, tape: Tape) -> list[Any]:
         """How to call the module of a node, and whether nobody else is given the outputs."""
-        return [tape.run, tape.module is self]
+        return [tape.call, tape.module is self]
 
     def compute(self, input: Any, call: Call, is_alone: bool = False) -> Any:
         steps = self._steps()
-        last = self.outnode if is_alone else None
+        last = self.outnode.data.__entries__ if is_alone else None
         values: list[Any] = []
         given = input
         try:
@@ -98,9 +98,11 @@ class gModule(Container):
                     given = input if module is None else ()  # without sources it has but parameters
                 else:
                     given = edges.take(values)
-                    if edges.shared and node is not last and (module is None or needs_fork(module)):
+                    if edges.shared and data is not last and (module is None or needs_fork(module)):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
+                for place in edges.last:
+                    values[place] = None  # where optnet has nobody keep it, its memory is free now
                 if self.verbose:
                     print(f" V : {node.label()}")
         except FAULTS as error:
