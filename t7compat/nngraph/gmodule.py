@@ -102,7 +102,7 @@ class gModule(Container):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
                 for place in edges.last:
-                    values[place] = None  # where optnet has nobody keep it, its memory is free now
+                    values[place] = None  # with optnet nobody else keeps it
                 if self.verbose:
                     print(f" V : {node.label()}")
         except FAULTS as error:

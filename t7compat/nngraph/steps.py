@@ -66,16 +66,12 @@ def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
         source = position, not _goes_one_way(node)
         for child in node.children:
             found[id(child.data)][child.data.mapindex[node.data]] = source
-    ends: dict[int, tuple[int, ...]] = {}
-    seen: set[int] = set()
-    for node in reversed(nodes):
-        places = {place for place, _ in found[id(node.data)].values()}
-        ends[id(node.data)] = tuple(sorted(places - seen))
-        seen |= places
+    user = {place: id(node.data) for node in nodes for place, _ in found[id(node.data)].values()}
     for node in nodes:
         sources = [source for _, source in sorted(found[id(node.data)].items())]
         places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
-        edges = _edges(places, shared, node.data.selectindex, node.data.nSplitOutputs, ends[id(node.data)])
+        last = tuple(place for place in dict.fromkeys(places) if user[place] == id(node.data))
+        edges = _edges(places, shared, node.data.selectindex, node.data.nSplitOutputs, last)
         yield Step(node, node.data.__entries__, edges)
 
 
