@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -169,6 +170,26 @@ def test_what_keeps_its_gradient_has_that_of_its_branch() -> None:
     net.forward(x)
     net.backward(x, x)
     same(bottle.gradInput, x @ bottle.get(1).weight)
+
+
+def test_graph_frees_what_its_nodes_gave_as_soon_as_it_is_used() -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    class Doubled(nn.Module):
+        def compute(self, input: torch.Tensor) -> torch.Tensor:
+            alive.append(sum(ref() is not None for ref in seen))
+            seen.append(weakref.ref(input))
+            return input * 2
+
+    alive: list[int] = []
+    x = nn.Identity()()
+    node = x
+    for _ in range(4):
+        node = Doubled()(node)
+    net = nn.gModule([x], [nn.CAddTable()(node, x)])
+    optnet.optimizeMemory(net, None, {"mode": "inference"})
+    assert net.forward(torch.ones(2)).tolist() == [17, 17]
+    assert alive == [0, 1, 1, 1]  # the input of the graph
 
 
 def test_a_forward_is_needed_first() -> None:

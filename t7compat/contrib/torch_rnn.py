@@ -211,7 +211,7 @@ class LanguageModel(Module):
         return [functools.partial(self._run, tape)]
 
     def _run(self, tape: Tape, input: Tensor) -> Any:
-        return tape.run(self.net, input)
+        return tape.call(self.net, input)
 
     def prepare(self, input: Any) -> None:
         expect(input, 2)

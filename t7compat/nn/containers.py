@@ -72,7 +72,7 @@ class Container(Module):
             input = fork(input) if self.shares_input and needs_fork(module) else input
             if self.dpnn_profile and self.tells_times:
                 return tape.call(cast(Module, Timed(module)), input, True)
-            return tape.run(module, input)
+            return tape.call(module, input)
         except InputError as error:
             self._locate(error, index, module)
             raise

@@ -65,6 +65,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     keeps_type = True
     _type: str
     _computes = False
+    _has_operands = False  # whether `compute` gets more than the input
     _is_opaque = True
     _lists_parameters = False  # whether the class overrides `parameters`
     _is_bare = False  # whether the class has no parameters, nor may have modules with some inside
@@ -74,6 +75,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._computes = cls.compute is not Module.compute
+        cls._has_operands = bool(cls.parameter_names) or cls.operands is not Module.operands
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
         names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
         cls.has_own_accumulation = cls.accumulate is not Module.accumulate
@@ -154,10 +156,10 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         """Run `compute` in the graph of a tape."""
         if not tape.is_replay:
             self.prepare(input)
-        output = self.compute(input, *self.operands(tape))
-        if self.optnet is not None and self is not tape.module and not self.adds_gradients:
-            return output
-        return tape.record(self, input, output)
+        output = self.compute(input, *self.operands(tape)) if self._has_operands else self.compute(input)
+        if self.optnet is None or self is tape.module or self.adds_gradients:
+            return tape.record(self, input, output)
+        return output
 
     def operands(self, tape: Tape) -> list[Any]:
         """What `compute` gets besides the input: the parameters as leaves of the graph."""

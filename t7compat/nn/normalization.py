@@ -295,7 +295,7 @@ class SpatialContrastiveNormalization(Module):
         self.normalizer = Sequential().add(subtractive).add(divisive)
 
     def operands(self, tape: Tape) -> list[Any]:
-        return [functools.partial(tape.run, self.normalizer)]
+        return [functools.partial(tape.call, self.normalizer)]
 
     def compute(self, input: Any, normalizer: Callable[[Any], Any]) -> Any:
         return normalizer(input)

@@ -74,22 +74,19 @@ class Tape:
 
     # ---- forward
 
-    def call(self, module: Module, input: Any, as_opaque: bool) -> Any:
-        """The output of a module on tensors of this graph: of its `compute`, or of its own `updateOutput`."""
+    def call(self, module: Module, input: Any, as_opaque: bool | None = None) -> Any:
+        """The output of a module on tensors of this graph: of its `compute`, or of its own `updateOutput`.
+
+        Unless it is said which, the latter is called in a replay, and where the module has one of its own.
+        What optnet made give up its output is not asked for that.
+        """
+        if as_opaque is None:
+            asks = self.is_replay and self.module.optnet is None
+            as_opaque = module.optnet is None and (asks or module.is_opaque())
         try:
             return call_opaque(self, module, input) if as_opaque else module.trace(self, input)
         except FAULTS as error:
             refuse(error, module.explain, input=input)
-
-    def run(self, module: Module, input: Any) -> Any:
-        """The output of a module inside of another one."""
-        return self.call(module, input, self.is_opaque(module))
-
-    def is_opaque(self, module: Module) -> bool:
-        """Whether to call a module's own methods: in a replay always, unless optnet gave outputs up."""
-        if module.optnet is not None:  # then it is none that has to be asked
-            return False
-        return (self.is_replay and self.module.optnet is None) or module.is_opaque()
 
     def operand(self, module: Module, name: str) -> Tensor | None:
         """What `compute` gets for a parameter: a leaf of the graph unless the class adds its gradients."""

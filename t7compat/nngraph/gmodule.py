@@ -84,11 +84,11 @@ class gModule(Container):
 
     def operands(self, tape: Tape) -> list[Any]:
         """How to call the module of a node, and whether nobody else is given the outputs."""
-        return [tape.run, tape.module is self]
+        return [tape.call, tape.module is self]
 
     def compute(self, input: Any, call: Call, is_alone: bool = False) -> Any:
         steps = self._steps()
-        last = self.outnode if is_alone else None
+        last = self.outnode.data.__entries__ if is_alone else None
         values: list[Any] = []
         given = input
         try:
@@ -98,9 +98,11 @@ class gModule(Container):
                     given = input if module is None else ()  # without sources it has but parameters
                 else:
                     given = edges.take(values)
-                    if edges.shared and node is not last and (module is None or needs_fork(module)):
+                    if edges.shared and data is not last and (module is None or needs_fork(module)):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
+                for place in edges.last:
+                    values[place] = None  # with optnet nobody else keeps it
                 if self.verbose:
                     print(f" V : {node.label()}")
         except FAULTS as error:
@@ -139,20 +141,22 @@ class gModule(Container):
         """Put the inputs of all nodes into their data, where programs find them."""
         values: list[Any] = []
         for _, data, edges in self._steps():
-            if "input" not in data:
-                data["input"] = Table()
-            given = data["input"].__entries__
+            module, kept = data.get("module"), data.get("input")
+            if kept is None:
+                kept = data["input"] = Table()
+            given = kept.__entries__
             for index, place in enumerate(edges.sources, 1):
                 given[index] = values[place]
-            if not edges.sources and "module" not in data:
+            if module is not None:
+                output = module.output
+                values.append(Table(*output) if isinstance(output, (tuple, list)) else output)
+                continue
+            if not edges.sources:
                 given.update(enumerate([input] if self.input_count() == 1 else input, 1))
-            if "module" in data:
-                output = data["module"].output
-                values.append(Table(*output) if isinstance(output, tuple | list) else output)
-            elif len(given) == 1:
+            if len(given) == 1:
                 values.append(given[1] if edges.select is None else given[1][edges.select])
             else:
-                values.append(data["input"])
+                values.append(kept)
 
     def _tape(self, input: Any) -> Tape:
         """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""

@@ -21,6 +21,7 @@ class Edges(NamedTuple):
     shared: tuple[bool, ...]  # whether others get the same tensors, for each of the inputs; () if all do not
     select: int | None  # a node without module that takes this entry of a table
     parts: int | None  # a node without module whose tables must have so many entries
+    last: tuple[int, ...]  # the positions of the steps whose results nobody needs afterwards
 
     def forked(self, given: Any) -> Any:
         """The inputs, the shared ones as other tensors of the graph."""
@@ -30,17 +31,18 @@ class Edges(NamedTuple):
 
     def part(self, value: Any, node: Node) -> Any:
         """What a node that splits a table, or takes an entry, gives for its input."""
+        if self.select is not None:
+            if not isinstance(value, tuple) or len(value) < self.select:
+                expect_table(value, self.select)
+            return value[from_start(self.select, len(value))]
         if self.parts is not None and not (isinstance(value, tuple) and len(value) == self.parts):
             wanted = f"a table of {self.parts} entries to split"
             raise InputError(f"node declared at {node.place}: expected {wanted}, got {describe(value)}")
-        if self.select is None:
-            return value
-        expect_table(value, self.select)
-        return value[from_start(self.select, len(value))]
+        return value
 
 
 @functools.cache
-def _edges(sources: tuple[int, ...], shared: tuple[bool, ...], *others: int | None) -> Edges:
+def _edges(sources: tuple[int, ...], shared: tuple[bool, ...], *others: Any) -> Edges:
     take = operator.itemgetter(*sources) if sources else None
     return Edges(sources, take, shared if True in shared else (), *others)
 
@@ -64,10 +66,12 @@ def steps_of(nodes: Iterable[Node]) -> Iterator[Step]:
         source = position, not _goes_one_way(node)
         for child in node.children:
             found[id(child.data)][child.data.mapindex[node.data]] = source
+    user = {place: id(node.data) for node in nodes for place, _ in found[id(node.data)].values()}
     for node in nodes:
         sources = [source for _, source in sorted(found[id(node.data)].items())]
         places, shared = tuple(place for place, _ in sources), tuple(shared for _, shared in sources)
-        edges = _edges(places, shared, node.data.selectindex, node.data.nSplitOutputs)
+        last = tuple(place for place in dict.fromkeys(places) if user[place] == id(node.data))
+        edges = _edges(places, shared, node.data.selectindex, node.data.nSplitOutputs, last)
         yield Step(node, node.data.__entries__, edges)
 
 

@@ -113,7 +113,7 @@ class Whole(Tape):
 
     operand = Tape.leaf  # all parameters are watched, see `has_other_parameters`
 
-    def call(self, module: Module, input: Any, as_opaque: bool) -> Any:
+    def call(self, module: Module, input: Any, as_opaque: bool | None = None) -> Any:
         if isinstance(module, AbstractRecurrent):
             return module.run_whole(self, input)
         if any(x.dim() - 1 not in module.row_dims for x in tensors(input)):
