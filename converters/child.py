@@ -9,6 +9,7 @@ and a gradient with respect to the output.  FOLDER/results gets a dict with what
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -48,8 +49,10 @@ def gives_state(kind: type[torch.nn.Module]) -> bool:
 
     Those that t7convert writes are derived from a class Recurrence, of which each file has its own.
     """
-    is_torch = issubclass(kind, torch.nn.RNNBase) and kind.forward.__module__.startswith("torch.")
-    return is_torch or any(base.__name__ == "Recurrence" for base in kind.__mro__[1:])
+    if issubclass(kind, torch.nn.RNNBase) and kind.forward.__module__.startswith("torch."):
+        return True
+    is_written = any(base.__name__ == "Recurrence" for base in kind.__mro__[1:])
+    return is_written and "state" in inspect.signature(kind.forward).parameters
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

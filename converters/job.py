@@ -122,19 +122,19 @@ class Job:
 
     def _plan(self, sizes: Sizes | None) -> Plan:
         """The plan that is right for an input, if there is one, which is then the sample."""
-        plan, found = Plan(self.module), self.report.verification
+        plan, found = Plan(self.module, frozenset()), self.report.verification
         if not self.check:
             found.outcome, found.reason = "skipped", "as was asked for"
             if not any(row.recorded for row in self.rows.values()):
-                return plan
+                return Plan(self.module)
         if plan.problems:
             found.reason = "not all of it was converted"
-            return plan
+            return Plan(self.module)
         with verify.preserved(self.module):
             wishes = graph_samples.wishes(self.module, plan.root)
             self.sample = verify.sampled(self.module, sizes, wishes, found)
             if self.sample is None:
-                return plan
+                return Plan(self.module)
             self.written = disagreeing(plan, self.sample.input)
             if self.check:
                 self.backward = gradients.backward(self.module, self.sample.input, self.sample.output)
@@ -190,7 +190,8 @@ class Job:
         lines += ["", f"    from {self.name} import load", ""]
         lines.append("    network = load()")
         if self.network is not None and is_stateful(self.network):
-            lines.append("    output, state = network(input, state)  # from a state, or None")
+            lines.append("    output, state = network(input)")
+            lines.append("    output, state = network(more, state)  # goes on")
         else:
             lines.append("    output = network(input)")
         return lines

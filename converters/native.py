@@ -165,13 +165,14 @@ class Plan:
     """How a network is converted.
 
     `root` is its layer; `problems` tells what could not be converted, and `notes` what the user should know.
-    The modules in `written` (by identity) are lifted even where torch.nn has an equal for batched input.
+    The modules in `written` (by identity) are lifted even where torch.nn has an equal for batched input, as a
+    trial has shown.  None means that there is no input to try, so that all forms of it must be taken.
     """
 
-    def __init__(self, module: Any, written: frozenset[int] = frozenset()) -> None:
+    def __init__(self, module: Any, written: frozenset[int] | None = None) -> None:
         for name in _RULES:  # now, since they import this file
             importlib.import_module(f"converters.{name}")
-        self.written = written
+        self.written, self.is_tried = written or frozenset[int](), written is not None
         self.problems: dict[str, Problem] = {}
         self.notes: list[str] = []
         self.natives: list[Layer] = []  # leaves for which torch.nn has an equal

@@ -45,7 +45,7 @@ def recheck(
         return where, result
     module = found[where]
     with verify.preserved(module):
-        lifted = disagreeing(Plan(module), sample.input)
+        lifted = disagreeing(Plan(module, frozenset()), sample.input)
         backward = gradients.backward(module, sample.input, sample.output)
     with tempfile.TemporaryDirectory(prefix="t7convert-") as folder:
         for file in (written, written.with_suffix(".safetensors")):

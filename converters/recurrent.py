@@ -76,6 +76,9 @@ def _one_step(module: AbstractRecurrent, plan: Plan, path: str) -> Layer:
 @layer_of.register
 def _sequencer(module: Sequencer, plan: Plan, path: str) -> Layer:
     _note_memory(module, plan, path)
+    cells = [id(cell) for cell in _inside(module.modules[1], AbstractRecurrent)]
+    if len(cells) > len(set(cells)):
+        raise Unconvertible("it has a recurrent module inside that does several steps for each of its own")
     steps = plan.layer(module.modules[1], below(path, 1), in_sequence)
     if any(layer.make.func is emitted_steps.Transposed for _, layer in steps.walk()):
         return Layer(functools.partial(emitted_steps.OverSteps), module, path, (steps,))
@@ -317,8 +320,8 @@ def _whole_lstm(module: SeqLSTM, plan: Plan, path: str) -> Layer:
 
 
 def perhaps_started(layer: Layer, started: Any, plan: Plan) -> Layer:
-    """A layer of torch.nn; where its input begins with the state before it, the class `started` for that."""
-    if id(layer.origin) in plan.written:
+    """A layer of torch.nn; where its input may begin with the state before it, the class `started`."""
+    if not plan.is_tried or id(layer.origin) in plan.written:
         return replace(layer, make=functools.partial(started, *layer.make.args, **layer.make.keywords))
     plan.natives.append(layer)
     return layer

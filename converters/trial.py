@@ -98,7 +98,7 @@ def to_native(module: Module, input: Any = None) -> torch.nn.Module:
     if input is not None:
         module = module.clone()
         module.evaluate()
-        plan = Plan(module, disagreeing(Plan(module), to_tuples(lambda x: x, input)))
+        plan = Plan(module, disagreeing(Plan(module, frozenset()), to_tuples(lambda x: x, input)))
     if plan.problems:
         raise Unconvertible("\n".join(map(str, plan.problems.values())))
     return copy.deepcopy(folded(plan.root).build())

@@ -51,7 +51,7 @@ def prepared(case: Case) -> tuple[nn.Module, Any, Any]:
 
 
 def planned(module: nn.Module, input: Any) -> Plan:
-    plan = Plan(module)
+    plan = Plan(module, frozenset())
     if plan.problems:
         refused = {problem.typename for problem in plan.problems.values()}
         assert refused <= UNCONVERTIBLE.keys()

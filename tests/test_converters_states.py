@@ -320,6 +320,35 @@ def test_state_that_comes_with_the_input() -> None:
     text = source("written", ABOUT, layer)
     assert (text.count(" nn.LSTM(3, 4)"), text.count(" StartedLSTM(3, 4)")) == (1, 1)
     same(layer.build()(input)[0].detach(), module.forward(input))
+    same(to_native(module)(input)[0].detach(), module.forward(input))  # without a trial
+
+
+def test_classes_of_others_may_have_the_name() -> None:
+    class Recurrence(torch.nn.Module):
+        pass
+
+    class Cell(Recurrence):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return input * 2
+
+    same(from_native(Cell(), (torch.ones(2, 3),)).forward(torch.ones(2, 3)), torch.full((2, 3), 2.0))
+
+
+def test_cell_that_does_several_steps_in_one_is_refused() -> None:
+    cell = lstm(3)
+    (problem,) = Plan(steps_of(chain(cell, nn.Tanh(), cell))).problems.values()
+    assert "several steps" in problem.reason
+
+
+def test_lines_of_the_docstring_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    t7compat.save(tmp_path / "goes_on.t7", chain(nn.SeqLSTM(3, 4), nn.Tanh()))
+    converters.convert(tmp_path / "goes_on.t7", check=False)
+    text = (tmp_path / "goes_on.py").read_text("utf-8")
+    lines = [line for line in text.split('"""')[1].splitlines() if line.startswith("    ")]
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {"input": sequence(), "more": sequence()}
+    exec("\n".join(map(str.strip, lines)), names)
+    assert names["output"].shape == (*sequence().shape[:-1], 4)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +364,7 @@ def test_state_that_comes_with_the_input() -> None:
     ids=["both directions", "one layer", "chain", "gated", "graph", "from the end"],
 )
 def test_written_text_has_layers_of_torch(module: nn.Module, text: str) -> None:
-    assert text in source("written", ABOUT, as_network(Plan(module).root))
+    assert text in source("written", ABOUT, as_network(Plan(module, frozenset()).root))
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_pickle() -> None:
 
 def test_usual_forms_are_those_of_torch() -> None:
     for module, options in ((nn.SeqLSTM(3, 4), {}), (nn.SeqLSTMP(3, 4, 2), {"proj_size": 2})):
-        network = to_native(module)
+        network = to_native(module, random(5, 2, 3))
         assert type(network) is torch.nn.LSTM
         assert (network.input_size, network.hidden_size, network.proj_size) == (
             3,
