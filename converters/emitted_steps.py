@@ -166,7 +166,8 @@ class SteppedLSTM(Recurrence):
 class SteppedGRU(Recurrence):
     """GRU whose reset gate acts before the product, which nn.GRU's does not.  See `over_steps`.
 
-    The state is a tuple with the last output.  The rows of `input` are those of the reset gate, the update gate and the new values.
+    The rows of `input` are those of the reset gate, the update gate and the new values.  The state is a tuple
+    with the last output.
     """
 
     def __init__(
