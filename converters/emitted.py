@@ -134,9 +134,12 @@ class Loss(nn.Sequential):
     def forward(self, input: Any) -> Tensor:
         prediction, target = input
         predictions = prediction if isinstance(prediction, tuple) else (prediction,)
-        target = target.long() - 1 if self.classes else target.detach()
-        if not self.classes and not isinstance(self[0], nn.CosineEmbeddingLoss):
-            target = target.reshape(predictions[0].shape)
+        if self.classes:
+            target = target.long() - 1
+        else:
+            per_sample = isinstance(self[0], nn.CosineEmbeddingLoss)
+            shape = predictions[0].shape[:-1] if per_sample else predictions[0].shape
+            target = target.detach().reshape(shape)
         return self[0](*predictions, target).reshape(1)
 
 

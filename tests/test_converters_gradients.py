@@ -174,6 +174,13 @@ def test_target_has_as_many_numbers_as_the_prediction(kind: Callable[[], Any]) -
     assert compared(nn.ModuleFromCriterion(kind()), (random(3, 1), random(3).sign())).outcome == "verified"
 
 
+@pytest.mark.parametrize(("size", "targets"), [((4,), (1,)), ((5, 4), (5,)), ((5, 4), (5, 1))])
+def test_target_has_a_number_for_each_sample(size: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    module = nn.ModuleFromCriterion(nn.CosineEmbeddingCriterion(0.1))
+    input = (random(*size), random(*size)), random(*targets).sign()
+    assert compared(module, input).outcome == "verified"
+
+
 # ---- the command
 
 
