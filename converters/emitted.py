@@ -124,12 +124,12 @@ class Loss(nn.Sequential):
     """A loss as a layer: (prediction, target) -> a tensor of one number.
 
     The prediction may be a tuple.  With `classes`, the target are classes, counted from 1; else a number for
-    each of the prediction, or for CosineEmbeddingLoss of each sample.  No gradient goes back to the target.
+    each of the prediction, or (`per_sample`) for each sample.  No gradient goes back to the target.
     """
 
-    def __init__(self, loss: nn.Module, classes: bool = False) -> None:
+    def __init__(self, loss: nn.Module, classes: bool = False, per_sample: bool = False) -> None:
         super().__init__(loss)
-        self.classes = classes
+        self.classes, self.per_sample = classes, per_sample
 
     def forward(self, input: Any) -> Tensor:
         prediction, target = input
@@ -137,9 +137,8 @@ class Loss(nn.Sequential):
         if self.classes:
             target = target.long() - 1
         else:
-            per_sample = isinstance(self[0], nn.CosineEmbeddingLoss)
-            shape = predictions[0].shape[:-1] if per_sample else predictions[0].shape
-            target = target.detach().reshape(shape)
+            shape = predictions[0].shape
+            target = target.detach().reshape(shape[:-1] if self.per_sample else shape)
         return self[0](*predictions, target).reshape(1)
 
 

@@ -24,6 +24,7 @@ from t7compat.nn.adaptive_pooling import FractionalMaxPooling
 from t7compat.nn.containers import Sequential
 from t7compat.nn.module import Module
 from t7compat.nn.normalization import SpatialContrastiveNormalization
+from t7compat.nn.pairwise import CosineEmbeddingCriterion
 from t7compat.nn.stochastic import Dropout, PlaneDropout, WhiteNoise
 from t7compat.nn.unpooling import MaxUnpooling
 from t7compat.nn.wrappers import DontCast, first_type
@@ -99,6 +100,7 @@ def _loss(module: ModuleFromCriterion, plan: Plan, path: str) -> Layer:
     literal((*make.args, *make.keywords.values()))
     loss = Layer(make, criterion, f"{path}.criterion".lstrip("."))
     options: dict[str, Any] = {"classes": True} if isinstance(criterion, OF_CLASSES) else {}
+    options |= {"per_sample": True} if isinstance(criterion, CosineEmbeddingCriterion) else {}
     return Layer(functools.partial(emitted.Loss, **options), module, path, (loss,))
 
 

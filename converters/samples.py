@@ -238,13 +238,37 @@ def prediction(criterion: Criterion, size: tuple[int, ...]) -> Entry:
     return Entry(size, kind="shares" if isinstance(criterion, BCECriterion) else "any")
 
 
+@functools.singledispatch
 def target(criterion: Criterion, size: tuple[int, ...]) -> Entry:
     """What a criterion takes as the target of a prediction of this size, or of two such."""
-    if isinstance(criterion, OF_CLASSES):
-        return Entry(size if isinstance(criterion, MultiLabelMarginCriterion) else size[:-1], size[-1])
-    if isinstance(criterion, Pairwise | HingeEmbeddingCriterion):
-        return Entry(size[:1] if isinstance(criterion, Pairwise) else size, kind="signs")
-    return Entry(size, kind="shares" if isinstance(criterion, Binary | DistKLDivCriterion) else "any")
+    return Entry(size)
+
+
+@target.register(Classifying)
+@target.register(CrossEntropyCriterion)
+def _class(criterion: Criterion, size: tuple[int, ...]) -> Entry:
+    return Entry(size[:-1], size[-1])
+
+
+@target.register
+def _classes(criterion: MultiLabelMarginCriterion, size: tuple[int, ...]) -> Entry:
+    return Entry(size, size[-1])
+
+
+@target.register
+def _sign(criterion: Pairwise, size: tuple[int, ...]) -> Entry:
+    return Entry(size[:1], kind="signs")
+
+
+@target.register
+def _signs(criterion: HingeEmbeddingCriterion, size: tuple[int, ...]) -> Entry:
+    return Entry(size, kind="signs")
+
+
+@target.register(Binary)
+@target.register(DistKLDivCriterion)
+def _shares(criterion: Criterion, size: tuple[int, ...]) -> Entry:
+    return Entry(size, kind="shares")
 
 
 @wanted.register

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, Container
@@ -71,9 +72,7 @@ class OneHot(Cast):
         super().__init__(outputSize=outputSize)
 
     def compute(self, input: Any) -> Tensor:
-        places, kind = zero_based(torch.as_tensor(input)).unsqueeze(-1), self.kind
-        rows = torch.zeros(*places.shape[:-1], self.outputSize, dtype=kind.dtype, device=places.device)
-        return rows.scatter_(-1, places, 1).to(kind)
+        return F.one_hot(zero_based(torch.as_tensor(input)), self.outputSize).to(self.kind)
 
     def prepare(self, input: Any) -> None:
         if not isinstance(input, int | float):
