@@ -20,7 +20,7 @@ from converters.native import FAILURES, Plan
 from converters.report import Gradients
 from converters.weights import place_of
 from t7compat.nested import copy_graph, type_name, walk
-from t7compat.nn.gradients import data_of, matched
+from t7compat.nn.gradients import data_of, matched, written
 from t7compat.nn.module import Module
 from t7compat.rnn.flat import RNN
 from t7compat.rnn.recurrent import AbstractRecurrent
@@ -166,9 +166,9 @@ def compared(
 
 
 def _of_input(wanted: Backward, found: list[Tensor | None]) -> Iterator[tuple[str, Pair]]:
-    for got, (name, x, want) in zip(found, matched("input", wanted.input, wanted.gradInput), strict=True):
+    for got, (path, x, want) in zip(found, matched(("input",), wanted.input, wanted.gradInput), strict=True):
         if x.is_floating_point() and isinstance(want, Tensor) and want.numel() == x.numel():
-            yield name, (torch.zeros_like(x) if got is None else got, want.to(x.dtype).view_as(x))
+            yield written(path), (torch.zeros_like(x) if got is None else got, want.to(x.dtype).view_as(x))
 
 
 def _of_parameters(slopes: list[Pair], led_back: Mapping[Memory, tuple[str, Tensor]]) -> dict[str, Pair]:

@@ -15,7 +15,8 @@ from converters.weights import PIECE, release
 from t7compat import registry
 from t7compat.nested import walk
 from t7compat.nn.criterion import Criterion
-from t7compat.nn.module import Module, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import Module
 from t7compat.t7file import save
 from t7compat.t7file.objects import Storage
 from t7compat.table import Table

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 
 from t7compat import registry
 from t7compat.errors import InputError
-from t7compat.nn.module import Module, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import Module
 from t7compat.nn.normalization import BatchNormalization
 from t7compat.nn.pooling import RoundedPooling
 from t7compat.nn.shapes import expect

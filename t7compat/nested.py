@@ -32,7 +32,11 @@ def entries(value: Any) -> dict[Any, Any] | None:
     kind = type(value)
     if hasattr(kind, "__entries__"):
         return value.__entries__  # type: ignore[no-any-return]
-    return getattr(value, "__dict__", None) if hasattr(kind, "__typename__") else None
+    if not hasattr(kind, "__typename__"):
+        return None
+    if hasattr(kind, "__settle__"):
+        value.__settle__()
+    return getattr(value, "__dict__", None)
 
 
 def walk(

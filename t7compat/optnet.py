@@ -14,20 +14,14 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.containers import Concat, ConcatTable, DepthConcat, Parallel, ParallelTable, Sequential
 from t7compat.nn.gradients import tensors
 from t7compat.nn.module import INFERENCE, Module
-from t7compat.nn.normalization import BatchNormalization
+from t7compat.nn.recall import does_without
 from t7compat.nn.shapes import describe
-from t7compat.nngraph.gmodule import gModule
 from t7compat.table import Table
 from t7compat.tensortypes import whole_storage
 
 TRAINING = "training"
-# Containers that need nothing of their children but what these return
-_PLAIN = (Concat, ConcatTable, DepthConcat, Parallel, ParallelTable, Sequential, gModule)
-# Others look at their output afterwards
-_USUAL = (Module.trace, BatchNormalization.trace, gModule.trace)
 
 
 def optimizeMemory(net: Module, input: Any = None, opts: Any = None) -> None:
@@ -66,7 +60,8 @@ def removeOptimization(net: Module) -> None:
     Gradients that were removed are zeros, in memory of their own: call `getParameters` again.
     """
     for module in net.listModules():
-        module.optnet = None
+        module.__settle__()
+        module.keep_all()
     storages: dict[int, torch.Tensor] = {}
     for fields, name, gradient in _gradients(net):
         if fields[gradient].numel() < (parameter := fields[name]).numel():
@@ -97,11 +92,8 @@ def countUsedMemory(net: Module) -> Table:
 
 def _giving_up(module: Module) -> Iterator[Module]:
     """The modules inside plain containers of whose values nobody takes note."""
-    for child in module.children() if type(module) in _PLAIN else ():
-        if not (
-            child.is_opaque() or type(child).trace not in _USUAL or child.keeps_state or child.is_sparse
-            or child.ends_gradient or child.gradient_has_own_type or child.has_own_accumulation
-        ):  # fmt: skip
+    for child in module.children() if type(module).is_plain else ():
+        if does_without(child):
             yield child
         yield from _giving_up(child)
 

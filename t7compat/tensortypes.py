@@ -7,6 +7,7 @@ tensor that was loaded on a machine without CUDA: it lives on the CPU and carrie
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -95,6 +96,13 @@ def convert(tensor: torch.Tensor, row: TensorType) -> torch.Tensor:
         raise InputError(f"cannot convert to {row.tensor}: PyTorch sees no CUDA device on this machine")
     device = "cpu" if row.device == "opencl" else row.device
     return tag(tensor.detach().to(device, row.dtype, copy=True), row)
+
+
+@functools.cache
+def sample_of(name: str) -> torch.Tensor:
+    """A tensor without elements of the type with this name; in main memory, whatever type."""
+    row = parse(name)
+    return tag(torch.empty(0, dtype=row.dtype), row)
 
 
 def default_type() -> TensorType:

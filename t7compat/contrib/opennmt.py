@@ -15,7 +15,8 @@ from t7compat import mersenne
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, Container, Decorator
 from t7compat.nn.embedding import LookupTable
-from t7compat.nn.module import Module, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, describe, expect, expect_joinable, expect_table, zero_based
 from t7compat.nn.tape import Tape
 from t7compat.table import Table
@@ -191,7 +192,7 @@ class VariationalDropout(Module, typename="onmt.VariationalDropout"):
         return functools.partial(torch.nn.Dropout, self.p)
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        expect(input, like=self.type_sample)
         if not (self.p > 0 and self.train):
             return
         if not self.noiseInit.any():

@@ -133,7 +133,7 @@ class SpatialRegionDropout(Module):
         return without_gradient(input, self.__typename__)
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        expect(input, like=self.type_sample)
         if not self.train:
             return
         expect(input, 3, 4)
@@ -198,7 +198,7 @@ class SpatialUniformCrop(Module):
         return found
 
     def prepare(self, input: Any) -> None:
-        expect(input, 3, 4, like=self.output)
+        expect(input, 3, 4, like=self.type_sample)
         height, width = input.shape[-2:]
         if height < self.oheight or width < self.owidth:
             least = f"{self.oheight}x{self.owidth}"

@@ -121,7 +121,7 @@ class Clip(Module):
         return output
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        expect(input, like=self.type_sample)
 
 
 class ReverseTable(Module):
@@ -154,7 +154,7 @@ class TotalDropout(Module):
         return without_gradient(input, self.__typename__)
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        expect(input, like=self.type_sample)
         if self.train:
             self.noise = mersenne.bernoulli(1 - self.p)
 

@@ -77,9 +77,8 @@ class ClassNLLCriterion(LogLikelihood):
         super().__init__(weights, sizeAverage, ignoreIndex=ignoreIndex)
 
     def compute(self, input: Tensor, target: Any) -> Tensor:
-        return self.loss_by(
-            torch.ops.aten.nll_loss_forward.default, input.reshape(-1, input.shape[-1]), target
-        )
+        rows = input if input.dim() == 2 else input[None]
+        return self.loss_by(torch.ops.aten.nll_loss_forward.default, rows, target)
 
     def prepare(self, input: Any, target: Any) -> None:
         expect(input, 1, 2)

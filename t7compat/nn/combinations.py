@@ -55,9 +55,9 @@ class WeightedSum(Criterion, typename=""):
         total = to_tuples(lambda x: torch.zeros_like(x) if isinstance(x, Tensor) else x, input)
         for number, (criterion, weight, x, t, place) in enumerate(self.terms(input, target, total), 1):
             found = self._call(number, criterion.updateGradInput, x, t)
-            for name, tensor, gradient in matched("gradInput", to_tuples(lambda x: x, place), found):
+            for path, tensor, gradient in matched(("gradInput",), to_tuples(lambda x: x, place), found):
                 if gradient is not None:
-                    tensor.add_(fitted(name, tensor, gradient), alpha=weight)
+                    tensor.add_(fitted(path, tensor, gradient), alpha=weight)
         self.gradInput = map_leaves(lambda x: x, total)
         return self.gradInput
 

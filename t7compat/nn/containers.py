@@ -69,7 +69,8 @@ class Container(Module):
 
     def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
         try:
-            input = fork(input) if self.shares_input and needs_fork(module) else input
+            forks = self.shares_input and tape.forks and needs_fork(module)
+            input = fork(input) if forks else input
             if self.dpnn_profile and self.tells_times:
                 return tape.call(cast(Module, Timed(module)), input, True)
             return tape.call(module, input)
@@ -158,6 +159,7 @@ class Container(Module):
 class Sequential(Container):
     """Each module works on the output of the one before."""
 
+    is_plain = True
     row_dims = ANY_DIMS
     tells_times = True
 
@@ -222,6 +224,7 @@ def branches_text(self: Container) -> str:
 class Concat(Container):
     """Every module works on the same input; their outputs are joined along a dimension of the output."""
 
+    is_plain = True
     shares_input = True
     __str__ = branches_text
 
@@ -249,6 +252,8 @@ class DepthConcat(Concat):
     less than the right if their number is odd.  Szegedy et al., 2014.
     """
 
+    is_plain = True
+
     def compute(self, input: Any, *children: Child) -> torch.Tensor:
         outputs = [child(input) for child in children]
         along = axis(self.dimension, outputs[0].dim())
@@ -269,6 +274,7 @@ class DepthConcat(Concat):
 class ConcatTable(Container):
     """Every module works on the same input; the output is the table of their outputs."""
 
+    is_plain = True
     row_dims = ANY_DIMS
     shares_input = True
     __str__ = branches_text
@@ -287,6 +293,7 @@ class Parallel(Container):
     The slices are along inputDimension of the input; the outputs are joined along their outputDimension.
     """
 
+    is_plain = True
     __str__ = branches_text
 
     def __init__(self, inputDimension: int, outputDimension: int) -> None:
@@ -311,6 +318,7 @@ class Parallel(Container):
 class ParallelTable(Container):
     """Module i works on entry i of the input; the output is the table of their outputs."""
 
+    is_plain = True
     row_dims = ANY_DIMS
     tells_times = True
     __str__ = branches_text

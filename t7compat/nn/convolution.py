@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.linear import Linear, draw
-from t7compat.nn.module import clear
+from t7compat.nn.luaobject import clear
 from t7compat.nn.shapes import expect
 from t7compat.nn.windows import Sliding
 from t7compat.tensortypes import new_tensor

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Child, Container
-from t7compat.nn.module import Module, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, from_start, zero_based
 from t7compat.nn.tape import Tape
 from t7compat.tensortypes import convert, default_type, parse

@@ -85,23 +85,33 @@ def _equal(a: Any, b: Any) -> bool:
     return (a.data_ptr() == b.data_ptr() and a.stride() == b.stride()) or torch.equal(a, b)
 
 
-def matched(name: str, value: Any, gradient: Any) -> Iterator[tuple[str, Tensor, Any]]:
-    """The tensors of a nested value, each with its gradient, or None where there is none."""
+Path = tuple[Any, ...]  # the name of a value and the keys of a part, as in ("gradOutput", 2, 1)
+
+
+def matched(path: Path, value: Any, gradient: Any) -> Iterator[tuple[Path, Tensor, Any]]:
+    """The tensors of a nested value with their paths, each with its gradient, or None where there is none."""
     if isinstance(value, Tensor):
-        yield name, value, gradient
+        yield path, value, gradient
     elif isinstance(value, tuple | dict):
-        parts = dict(enumerate(value, 1)) if isinstance(value, tuple) else value
         table = Table() if gradient is None else Table.from_python(gradient)
         if not isinstance(table, Table):
-            raise InputError(f"{name}: expected {describe(value)}, got {describe(gradient)}")
-        for key, part in parts.items():
-            yield from matched(name + path_step(key), part, table[key])
+            raise InputError(f"{written(path)}: expected {describe(value)}, got {describe(gradient)}")
+        for key, part in enumerate(value, 1) if isinstance(value, tuple) else value.items():
+            yield from matched((*path, key), part, table[key])
 
 
-def fitted(name: str, value: Tensor, gradient: Any) -> Tensor:
+def fitted(path: Path, value: Tensor, gradient: Any) -> Tensor:
     """A gradient in the shape of its tensor; InputError if it does not fit."""
-    expect_fit(name, gradient, value)
+    if isinstance(gradient, Tensor) and gradient.shape == value.shape and gradient.dtype == value.dtype:
+        return gradient
+    expect_fit(written(path), gradient, value)
     return like(gradient, value)
+
+
+def written(path: Path) -> str:
+    """A path as in error messages."""
+    name, *keys = path
+    return "".join((name, *map(path_step, keys)))
 
 
 def of_type(gradient: Any, before: Any) -> Any:

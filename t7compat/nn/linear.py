@@ -40,6 +40,8 @@ class Linear(Module):
     parameter_names: tuple[str, ...] = ("weight", "bias")
     scratch: tuple[str, ...] = ("addBuffer",)
     updates_when_shared = True
+    checks_only = True
+    _is_product = True  # whether `add_gradients` speaks for the `compute` of the class
     bias: Tensor | None = None
 
     def __init__(self, inputSize: int, outputSize: int, bias: bool = True) -> None:
@@ -55,8 +57,11 @@ class Linear(Module):
 
     @property
     def adds_gradients(self) -> bool:  # type: ignore[override]
-        is_own = type(self).compute is _LINEAR and "compute" not in vars(self)
-        return is_own and not self.has_own_accumulation
+        return self._is_product and "compute" not in vars(self)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._is_product = cls.compute is Linear.compute and not cls.has_own_accumulation
 
     def add_gradients(self, input: Tensor, gradOutput: Tensor, scale: float, *sums: Any) -> None:
         weight, bias = sums
@@ -88,9 +93,6 @@ class Linear(Module):
     def __str__(self) -> str:
         outputs, inputs = self.weight.shape
         return f"{self.__typename__}({inputs} -> {outputs}){'' if self.bias is not None else ' without bias'}"
-
-
-_LINEAR = Linear.compute  # the function that `add_gradients` speaks for
 
 
 class LinearNoBias(Linear):

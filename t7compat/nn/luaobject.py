@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from t7compat import registry
-from t7compat.nested import copy_graph, walk
+from t7compat.nested import copy_graph, entries, walk
 from t7compat.table import Table
 from t7compat.tensortypes import TensorType, convert, parse, tag, type_of, whole_storage
 
@@ -53,7 +53,7 @@ class LuaObject:
 
         It also keeps what is shared, which Python's pickle alone does not: that copies each tensor.
         """
-        return vars(self)
+        return entries(self) or {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy_graph(self, memo)
@@ -165,3 +165,19 @@ def _through_storage(tensor: torch.Tensor, row: TensorType, cache: Cache | Table
         whole = whole_storage(tensor)
         cache[key] = whole, convert(whole, row)
     return tag(cache[key][1].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()), row)
+
+
+def clear(module: Any, *names: str) -> Any:
+    """Empty the tensors and tables of these names, remove other values; a recorded pass goes too."""
+    fields: dict[str, Any] = entries(module) or {}
+    if hasattr(module, "tape"):
+        module.tape = None
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, torch.Tensor):
+            fields[name] = value.new_empty(0)
+        elif isinstance(value, Table):
+            fields[name] = Table()
+        else:
+            fields.pop(name, None)
+    return module

@@ -20,7 +20,8 @@ from t7compat.nn.calls import asks_for_node, node_of
 from t7compat.nn.descent import Descent
 from t7compat.nn.flatten import flatten
 from t7compat.nn.gradients import add_all, gradient_name, same, tensors
-from t7compat.nn.luaobject import LuaObject
+from t7compat.nn.luaobject import LuaObject, clear
+from t7compat.nn.recall import Recall, Recallable
 from t7compat.nn.serializing import Serializing
 from t7compat.nn.shapes import describe, expect
 from t7compat.nn.stepping import PROTOCOL, Stepping
@@ -33,7 +34,7 @@ INFERENCE = "inference"
 _UNLIKE = "expected gradients as large as the parameters (optnet removes them for inference)"
 
 
-class Module(Tree, Stepping, Descent, Serializing, LuaObject):
+class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
     """The base of all layers.
 
     A class gives `compute`, a pure function of the input and of the parameters named in `parameter_names`;
@@ -41,8 +42,9 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     for the rest: refusing wrong input, drawing random numbers.  `native` says which torch.nn layer is equal.
     """
 
-    __slots__ = ("optnet", "tape")
+    __slots__ = ("optnet", "recall", "tape")
     tape: Tape | None
+    recall: Recall | None  # gives output and gradInput where a pass left none
     optnet: str | None  # the mode in which t7compat.optnet lets the network keep less
 
     parameter_names: tuple[str, ...] = ()
@@ -58,16 +60,19 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     is_sparse = False
     has_own_accumulation = False  # whether the class overrides `accumulate`
     adds_gradients = False  # whether `add_gradients` takes the place of autograd for the parameters
-    output: Any = None
-    gradInput: Any = None
     train: bool | None = None
     shared: bool | None = None
     keeps_type = True
+    uses_output = False
     _type: str
     _computes = False
     _has_operands = False  # whether `compute` gets more than the input
     _is_opaque = True
     _lists_parameters = False  # whether the class overrides `parameters`
+    # Whether `prepare` does nothing but refuse input for its form: each class that has one says so itself
+    checks_only = False
+    # Whether a tape has to do nothing for the class but check the input and call `compute` with it
+    is_simple = False
     _is_bare = False  # whether the class has no parameters, nor may have modules with some inside
     _steps_itself: frozenset[str] = frozenset()  # which of these it overrides: {zeroGrad,update}Parameters
     _parameter_fields: tuple[tuple[str, str], ...] = ()  # names of the parameters and of their gradients
@@ -77,6 +82,13 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         cls._computes = cls.compute is not Module.compute
         cls._has_operands = bool(cls.parameter_names) or cls.operands is not Module.operands
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
+        if "prepare" in vars(cls):
+            cls.checks_only = vars(cls).get("checks_only", False)
+        cls.is_simple = (
+            cls.trace is Module.trace and not cls._is_opaque and not cls._has_operands
+            and (cls.checks_only or cls.prepare is Module.prepare)
+            and not (cls.ends_gradient or cls.gradient_has_own_type)
+        )  # fmt: skip
         names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
         cls.has_own_accumulation = cls.accumulate is not Module.accumulate
         cls._lists_parameters = cls.parameters is not Module.parameters
@@ -87,7 +99,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)
-        module.tape = module.optnet = None
+        module.tape = module.optnet = module.recall = None
         return module
 
     def __init__(self, **fields: Any) -> None:
@@ -154,7 +166,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         """Run `compute` in the graph of a tape."""
-        if not tape.is_replay:
+        if tape.checks if self.checks_only else not tape.is_replay:
             self.prepare(input)
         output = self.compute(input, *self.operands(tape)) if self._has_operands else self.compute(input)
         if self.optnet is None or self is tape.module or self.adds_gradients:
@@ -172,10 +184,15 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
     def updateOutput(self, input: Any) -> Any:
         """Compute and set `output`."""
         if self._computes:
+            if self.recall is not None:
+                self.__settle__()
             self.tape = None  # frees the graph of the last pass before this one is built
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.optnet != INFERENCE):
-                self.tape = Tape(self, input)
+                self.tape = self._new_tape(input)
         return self.output
+
+    def _new_tape(self, input: Any) -> Tape:
+        return Tape(self, input)
 
     def backward(self, input: Any, gradOutput: Any, scale: float = 1) -> Any:
         """`updateGradInput` and `accGradParameters` in one pass; the gradient with respect to the input.
@@ -187,8 +204,9 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
             self.updateGradInput(input, gradOutput)
             self.accGradParameters(input, gradOutput, scale)
         else:
-            keeps_graph = self.optnet is None
-            self._tape(input).backward(gradOutput, scale=scale, keeps_graph=keeps_graph)
+            tape = self._tape(input)
+            keeps_graph = self.optnet is None and tape.is_lasting
+            tape.backward(gradOutput, scale=scale, keeps_graph=keeps_graph)
             self.tape = self.tape if keeps_graph else None
         return self.gradInput
 
@@ -230,6 +248,7 @@ class Module(Tree, Stepping, Descent, Serializing, LuaObject):
         if self.optnet == INFERENCE:
             raise InputError(f"{self.__typename__}: no backward in inference: see optnet.removeOptimization")
         if tape is None or not tape.is_recorded or not same(tape.input, input):
+            self.__settle__()
             if self.optnet is not None and not any(tensor.numel() for tensor in tensors(self.output)):
                 raise InputError(f"{self.__typename__}: expected a forward before backward")
             with torch.enable_grad():
@@ -360,25 +379,11 @@ class TensorLayer(Module, typename=""):
     """The base of layers that take a tensor of their own type, with one of `dims` dimensions (none: any)."""
 
     dims: tuple[int, ...] = ()
+    checks_only = True
 
     def prepare(self, input: Any) -> None:
-        expect(input, *self.dims, like=self.output)
+        expect(input, *self.dims, like=self.type_sample)
 
 
 def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
     return [value for value in values if value is not None]
-
-
-def clear(module: LuaObject, *names: str) -> Any:
-    """Empty the tensors and tables of these names, remove other values; the recorded pass goes too."""
-    if isinstance(module, Module):
-        module.tape = None
-    for name in names:
-        value = vars(module).get(name)
-        if isinstance(value, torch.Tensor):
-            vars(module)[name] = value.new_empty(0)
-        elif isinstance(value, Table):
-            vars(module)[name] = Table()
-        else:
-            vars(module).pop(name, None)
-    return module

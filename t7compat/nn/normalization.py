@@ -49,6 +49,7 @@ class BatchNormalization(Module):
         "save_mean", "save_std", "buffer", "buffer2", "centered", "std", "normalized", "_input", "_gradOutput"
     )  # fmt: skip
     layer: type[torch.nn.Module] = torch.nn.BatchNorm1d
+    uses_output = False
     weight: Tensor | None = None
     bias: Tensor | None = None
     eps: float

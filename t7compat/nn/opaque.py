@@ -56,8 +56,8 @@ class OpaqueCall:
             if self.module.is_sparse:
                 return [None] * len(tensors(self.input))
             return [
-                fitted(name, x, gradient) if gradient is not None and x.is_floating_point() else None
-                for name, x, gradient in matched("gradInput", to_tuples(data_of, self.input), gradInput)
+                fitted(path, x, gradient) if gradient is not None and x.is_floating_point() else None
+                for path, x, gradient in matched(("gradInput",), to_tuples(data_of, self.input), gradInput)
             ]
         except FAULTS as error:
             self.sweep.failed = self.module

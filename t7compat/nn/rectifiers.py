@@ -280,7 +280,7 @@ class CReLU(Sequential):
         return output.reshape(size)
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        expect(input, like=self.type_sample)
 
     def __str__(self) -> str:
         return "CReLU()"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn import module
+from t7compat.nn import luaobject
 from t7compat.nn.luaobject import Cache, LuaObject, converted
 from t7compat.nn.shapes import axis, describe
 from t7compat.table import Table
@@ -116,4 +116,4 @@ def contiguousView(output: Tensor | None, input: Tensor, *size: int) -> Tensor:
 def clear(self: LuaObject, *names: Any) -> Any:
     """Empty the tensors and tables of these names (or of one table of names), remove other values."""
     listed = Table.from_python(names[0]) if len(names) == 1 else None
-    return module.clear(self, *(listed if isinstance(listed, Table) else names))
+    return luaobject.clear(self, *(listed if isinstance(listed, Table) else names))

@@ -81,7 +81,7 @@ class Index(Module):
 
     def prepare(self, input: Any) -> None:
         expect_table(input, 2)
-        expect(input[0], like=self.output)
+        expect(input[0], like=self.type_sample)
         expect(input[1], 1)
         if not input[1].numel() or (input[1].dtype != torch.int64 and not input[1].is_cuda):
             raise InputError(f"expected indices in a torch.LongTensor, got {describe(input[1])}")
@@ -118,7 +118,7 @@ class MaskedSelect(Module):
     def prepare(self, input: Any) -> None:
         expect_table(input, 2)
         values, mask = input[:2]
-        expect(values, like=self.output)
+        expect(values, like=self.type_sample)
         expect(mask)
         if mask.numel() != values.numel() or not (mask.dtype in (torch.uint8, torch.bool) or mask.is_cuda):
             wanted = f"a mask of {values.numel()} elements in a torch.ByteTensor"

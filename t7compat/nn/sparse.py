@@ -8,7 +8,8 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.linear import draw
-from t7compat.nn.module import Module, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe, expect, expect_fit, expect_table, one_based, zero_based
 from t7compat.nn.tape import Tape
 from t7compat.table import Table, to_tuples

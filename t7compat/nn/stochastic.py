@@ -10,7 +10,8 @@ import torch
 
 from t7compat import mersenne
 from t7compat.errors import InputError
-from t7compat.nn.module import TensorLayer, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import TensorLayer
 from t7compat.nn.shapes import expect, with_gradient
 from t7compat.nn.stepping import ANY_DIMS
 from t7compat.tensortypes import new_tensor

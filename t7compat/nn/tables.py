@@ -141,6 +141,8 @@ class FlattenTable(Module):
 class Pointwise(Module, typename=""):
     """The base of layers that combine the entries element by element; they must have as many elements."""
 
+    checks_only = True
+
     def prepare(self, input: Any) -> None:
         expect_table(input)
         expect_equal_sizes(input)
@@ -186,6 +188,8 @@ class CMulTable(Pointwise):
 
 class Pair(Pointwise, typename=""):
     """The base of layers that combine the first two entries; further ones are left alone."""
+
+    checks_only = True
 
     def __init__(self) -> None:
         super().__init__(gradInput=Table())

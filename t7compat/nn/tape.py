@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.autograd.graph import get_gradient_edge
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from t7compat.errors import InputError
 from t7compat.nested import type_name
@@ -47,15 +47,27 @@ class Tape:
     """The graph of one forward pass; `input` and `output` are inside it, nested values as tuples."""
 
     __slots__ = (
-        "calls", "chain", "input", "is_recorded", "is_replay", "module", "output", "parameters", "products",
-        "sweep",
+        "asks", "calls", "chain", "checks", "input", "is_recorded", "is_replay", "keeps", "module", "output",
+        "parameters", "products", "sweep",
     )  # fmt: skip
+    forks = True  # whether each module has a gradInput of its own
+    is_lasting = True  # whether another backward may follow
 
     def __init__(
-        self, module: Module, input: Any, *, as_child: bool = False, is_replay: bool = False
-    ) -> None:
-        """Run `module` on `input`; `as_child` says to respect what its class overrides of the protocol."""
+        self, module: Module, input: Any, *,
+        as_child: bool = False, is_replay: bool = False, asks: bool | None = None,
+        keeps: bool | None = None, checks: bool = True,
+    ) -> None:  # fmt: skip
+        """Run `module` on `input`; `as_child` says to respect what its class overrides of the protocol.
+
+        A replay changes nothing that a forward leaves in modules.  Unless it is said, it `asks` them for the
+        outputs that they have, if they do, and does not set those (`keeps`).  Without `checks`, modules that
+        do nothing but look at the form of their input (`checks_only`) do not.
+        """
         self.module, self.is_replay, self.is_recorded = module, is_replay, torch.is_grad_enabled()
+        self.asks = is_replay and module.optnet is None if asks is None else asks
+        self.keeps = not is_replay if keeps is None else keeps
+        self.checks = checks and not is_replay
         self.calls: list[tuple[Module, Any]] = []
         self.parameters: list[tuple[Module, str, Tensor]] = []
         self.products: list[tuple[Module, Any, Any]] = []  # see Module.add_gradients
@@ -81,8 +93,7 @@ class Tape:
         What optnet made give up its output is not asked for that.
         """
         if as_opaque is None:
-            asks = self.is_replay and self.module.optnet is None
-            as_opaque = module.optnet is None and (asks or module.is_opaque())
+            as_opaque = module.optnet is None and (self.asks or module.is_opaque())
         try:
             return call_opaque(self, module, input) if as_opaque else module.trace(self, input)
         except FAULTS as error:
@@ -103,19 +114,35 @@ class Tape:
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
-        if self.is_recorded and not (isinstance(output, Tensor) and output.requires_grad):
-            for found in leaves(output):
-                if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
-                    found.requires_grad_()  # made of indices: the next module has a gradInput, too
-        if self.is_recorded and module.adds_gradients:
-            self.products.append((module, input, get_gradient_edge(output)))
+        self.watch(module, input, output)
         if module.optnet is not None and module is not self.module:
             return output
         self.calls.append((module, input))
         module.tape = None  # of a forward before this one
-        if not self.is_replay:
-            module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
+        if self.keeps:
+            self.set_output(module, output)
         return output
+
+    def set_output(self, module: Module, output: Any) -> None:
+        """Let a module have its output, outside of the graph."""
+        if module.recall is not None:
+            module.drop_recall()
+        module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
+
+    def watch(self, module: Module, input: Any, output: Any) -> None:
+        """Let gradients reach an output, and the parameters that wait there for one."""
+        if not self.is_recorded:
+            return
+        if not (isinstance(output, Tensor) and output.requires_grad):
+            for found in leaves(output):
+                if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
+                    found.requires_grad_()  # made of indices: the next module has a gradInput, too
+        if module.adds_gradients:
+            self.products.append((module, input, _edge(output)))
+
+    def output_of(self, module: Module) -> Any:
+        """What a module inside gave, outside of the graph."""
+        return module.output
 
     @property
     def result(self) -> Any:
@@ -160,8 +187,8 @@ class Tape:
     ) -> tuple[Tensor | None, ...]:
         """The gradients with respect to some tensors of the graph."""
         pairs = [
-            (output, fitted(name, output, gradient))
-            for name, output, gradient in matched("gradOutput", self.output, gradOutput)
+            (output, fitted(path, output, gradient))
+            for path, output, gradient in matched(("gradOutput",), self.output, gradOutput)
             if output.requires_grad
         ]
         pairs += [(link, torch.zeros_like(link)) for link in self.chain[-1:]]
@@ -264,6 +291,12 @@ class Tape:
                 vars(module)[name].add_(gradient, alpha=-learningRate)
         for module in through_gradients.values():
             module.updateParameters(learningRate)
+
+
+def _edge(output: Tensor) -> GradientEdge:
+    """Where the gradient of a tensor comes by, which does not keep the tensor."""
+    node = output.grad_fn
+    return get_gradient_edge(output) if node is None else GradientEdge(node, output.output_nr)
 
 
 def needs_fork(module: Module) -> bool:

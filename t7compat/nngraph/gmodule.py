@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
+
+import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container
 from t7compat.nn.gradients import data_of
 from t7compat.nn.module import Module
+from t7compat.nn.recall import Deferred, Family, Recall, can_wait
 from t7compat.nn.shapes import FAULTS, describe, refuse
 from t7compat.nn.tape import Tape, needs_fork
 from t7compat.nngraph.graph import Graph
@@ -18,6 +22,7 @@ from t7compat.nngraph.steps import Step, steps_of
 from t7compat.table import Table, map_leaves, to_tuples
 
 Call = Callable[[Module, Any], Any]
+_families: weakref.WeakValueDictionary[tuple[int, torch.Size], Family] = weakref.WeakValueDictionary()
 
 
 class gModule(Container):
@@ -27,10 +32,16 @@ class gModule(Container):
     and of `modules`; `fg` has the edges from inputs to outputs, and `bg` those back.
 
     A backward is that of the last forward, whatever input it is given, as in Torch7.
+
+    Of several networks with the same parameters (clones over time), all but the first one to run do not keep
+    the outputs and gradInputs of the modules inside, but compute them again when somebody looks at them.
     """
 
-    __slots__ = ("steps",)
+    __slots__ = ("family", "passed", "steps")
     steps: tuple[Step, ...]  # made when they are first needed
+    family: Family | None  # the networks with the same parameters, found after the first forward
+    passed: Recall | None  # the last forward, if it kept no values inside
+    uses_output, is_plain = False, True
 
     forwardnodes: Table
     backwardnodes: Table
@@ -42,6 +53,11 @@ class gModule(Container):
     verbose: bool | None = None  # whether a forward prints each node
     nInputs: int | None = None  # missing in old files
     on_failure: ClassVar[Callable[[gModule, Node], None] | None] = None  # see nngraph.setDebug
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Any:
+        network = super().__new__(cls)
+        network.passed = None
+        return network
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
         inputs, outputs = expect_network(inputs, outputs)
@@ -83,27 +99,32 @@ class gModule(Container):
         return [step.data for step in self._steps() if "module" in step.data]
 
     def operands(self, tape: Tape) -> list[Any]:
-        """How to call the module of a node, and whether nobody else is given the outputs."""
-        return [tape.call, tape.module is self]
+        """How to call the module of a node, whether it has a gradInput, and whether the outputs are alone.
 
-    def compute(self, input: Any, call: Call, is_alone: bool = False) -> Any:
-        steps = self._steps()
-        last = self.outnode.data.__entries__ if is_alone else None
+        They are unless somebody else is given them, too.
+        """
+        return [tape.call, tape.forks, tape.module is self]
+
+    def compute(self, input: Any, call: Call, forks: bool = False, is_alone: bool = False) -> Any:
+        steps, verbose = self._steps(), self.verbose
+        final = steps[-1] if is_alone else None
         values: list[Any] = []
         given = input
         try:
-            for node, data, edges in steps:
+            for step in steps:
+                node, data, edges = step
+                _, take, shared, _, _, last = edges
                 module = data.get("module")
-                if edges.take is None:
+                if take is None:
                     given = input if module is None else ()  # without sources it has but parameters
                 else:
-                    given = edges.take(values)
-                    if edges.shared and data is not last and (module is None or needs_fork(module)):
+                    given = take(values)
+                    if forks and shared and step is not final and (module is None or needs_fork(module)):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
-                for place in edges.last:
+                for place in last:
                     values[place] = None  # with optnet nobody else keeps it
-                if self.verbose:
+                if verbose:
                     print(f" V : {node.label()}")
         except FAULTS as error:
             self._refuse(error, steps[len(values)], given)
@@ -133,11 +154,11 @@ class gModule(Container):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
-        if not tape.is_replay and self.optnet is None:
-            self._keep_inputs(map_leaves(data_of, input))
+        if tape.keeps and self.optnet is None:
+            self._keep_inputs(map_leaves(data_of, input), tape)
         return output
 
-    def _keep_inputs(self, input: Any) -> None:
+    def _keep_inputs(self, input: Any, tape: Tape) -> None:
         """Put the inputs of all nodes into their data, where programs find them."""
         values: list[Any] = []
         for _, data, edges in self._steps():
@@ -148,7 +169,7 @@ class gModule(Container):
             for index, place in enumerate(edges.sources, 1):
                 given[index] = values[place]
             if module is not None:
-                output = module.output
+                output = tape.output_of(module)
                 values.append(Table(*output) if isinstance(output, (tuple, list)) else output)
                 continue
             if not edges.sources:
@@ -162,10 +183,53 @@ class gModule(Container):
         """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""
         if self.tape is not None and self.tape.is_recorded:
             return self.tape
+        if self.passed is not None:
+            self.recall_inside(strict=False)
+            with torch.enable_grad():
+                tape = Tape(self, self.passed.input, is_replay=True, asks=False)
+            if self.passed.fits(tape):
+                self.tape = tape
+                return tape
         kept = self.innode.data.input
         if kept and self.optnet is None:
             input = kept if self.input_count() > 1 else kept[1]
         return super()._tape(input)
+
+    def _new_tape(self, input: Any) -> Tape:
+        before, self.passed = self.passed, None
+        if before is not None:
+            before.waits = False  # its values are given up
+        family = getattr(self, "family", None)
+        if family is None or family.first() is self or self.optnet is not None:
+            tape = super()._new_tape(input)
+            if not hasattr(self, "family"):
+                self.family = self._family()
+            return tape
+        deferred = Deferred(self, input, family, before)
+        self.passed = deferred.recall
+        return deferred
+
+    def _family(self) -> Family | None:
+        """The networks with the same parameters; None if modules inside need what they keep."""
+        found = self.parameters()
+        if found is None or not all(map(can_wait, self.listModules())):
+            return None
+        weight = found[0][1]
+        family = _families.setdefault((weight.data_ptr(), weight.shape), Family(self))
+        if family.first() is None:
+            family.first = weakref.ref(self)
+        for node in (*self.forwardnodes, *self.backwardnodes):
+            node.within = self
+        return family
+
+    def keep_all(self) -> None:
+        super().keep_all()
+        self.family = self.passed = None
+
+    def recall_inside(self, strict: bool = True) -> None:
+        """Have the values inside that wait until somebody asks for them."""
+        if self.passed is not None:
+            self.passed.settle(strict)
 
     def runForwardFunction(self, func: Any, input: Any) -> Any:
         """A forward with `func(module, input)`, or the method of this name, in the place of each module's."""
@@ -195,6 +259,8 @@ class gModule(Container):
             func(mine["module"], theirs["module"])
 
     def clearState(self) -> Any:
+        self.recall_inside(strict=False)
+        self.passed = None
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None

@@ -32,8 +32,9 @@ class Edges(NamedTuple):
     def part(self, value: Any, node: Node) -> Any:
         """What a node that splits a table, or takes an entry, gives for its input."""
         if self.select is not None:
-            if not isinstance(value, tuple) or len(value) < self.select:
-                expect_table(value, self.select)
+            if isinstance(value, tuple) and len(value) >= self.select > 0:
+                return value[self.select - 1]
+            expect_table(value, self.select)
             return value[from_start(self.select, len(value))]
         if self.parts is not None and not (isinstance(value, tuple) and len(value) == self.parts):
             wanted = f"a table of {self.parts} entries to split"

@@ -8,7 +8,8 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container, Decorator
-from t7compat.nn.module import Module, clear
+from t7compat.nn.luaobject import clear
+from t7compat.nn.module import Module
 from t7compat.nn.shapes import describe
 from t7compat.nn.stepping import PROTOCOL
 from t7compat.nn.tape import Tape

@@ -154,7 +154,7 @@ class SeqReverseSequence(Module):
         return input.flip(axis(self.dim, input.dim()))
 
     def prepare(self, input: Any) -> None:
-        expect(input, like=self.output)
+        expect(input, like=self.type_sample)
 
     def type(self, type: str | None = None, tensorCache: Any = None) -> Any:
         if type is not None:

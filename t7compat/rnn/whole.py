@@ -133,6 +133,8 @@ class Whole(Tape):
     def record(self, module: Module, input: Any, output: Any) -> Any:
         self.calls.append((module, input))
         module.tape = None
+        if module.recall is not None:
+            module.drop_recall()
         module.output = map_leaves(lambda x: self.at(x.data, -1) if isinstance(x, Tensor) else x, output)
         return output
 
