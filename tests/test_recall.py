@@ -41,7 +41,7 @@ def one_hot() -> gModule:
 
 
 def nested() -> gModule:
-    """Networks and containers inside, statistics of the batch, and a table of tables as input."""
+    """Networks and containers inside, statistics, a module used twice, and a table of tables as input."""
     inner_x = nn.Identity()()
     inner = nn.gModule([inner_x], [nn.Tanh()(inner_x), nn.Linear(SIZE, SIZE)(inner_x)])
     block = nn.Sequential().add(nn.Linear(SIZE, SIZE)).add(nn.BatchNormalization(SIZE)).add(nn.ReLU())
@@ -49,7 +49,8 @@ def nested() -> gModule:
     pair = nn.Identity()()
     first, second = nn.SelectTable(1)(pair), nn.FlattenTable()(nn.SelectTable(2)(pair))
     one, two = inner(first).split(2)
-    joined = nn.CAddTable()(one, two, nn.CAddTable()(branches(first)), nn.CAddTable()(second))
+    twice = nn.Tanh()
+    joined = nn.CAddTable()(one, two, nn.CAddTable()(branches(first)), twice(twice(nn.CAddTable()(second))))
     return nn.gModule([pair], [joined, one])
 
 
@@ -67,15 +68,13 @@ class Twins:
     def __init__(self, name: str) -> None:
         make, self.sample = NETWORKS[name]
         network = make()
-        self.clones, self.flat = [], []
+        self.firsts, self.clones, self.flat = [], [], []
         for _ in range(2):
             copy = network.clone()
             self.flat.append(copy.getParameters())
-            first, self_ = (copy.clone(*SHARED) for _ in range(2))
-            first.forward(self.sample())
-            self_.forward(self.sample())
-            self.clones.append(self_)
-            self.first = first  # keeps its family alive
+            for clones in (self.firsts, self.clones):
+                clones.append(copy.clone(*SHARED))
+                clones[-1].forward(self.sample())
         optnet.removeOptimization(self.clones[1])
         self.input = self.sample()
 
@@ -109,8 +108,9 @@ class Twins:
 def values(clone: gModule, field: str) -> Iterator[Any]:
     for module in clone.listModules():
         yield getattr(module, field)
-    for node in clone.forwardnodes:
-        yield node.data.input
+    for module in clone.listModules():
+        for node in module.forwardnodes if isinstance(module, gModule) else ():
+            yield node.data.input
 
 
 @every_network
@@ -143,7 +143,7 @@ def test_values_can_be_looked_at_after_each_step(name: str) -> None:
 def test_only_one_network_with_the_same_parameters_keeps_everything() -> None:
     twins = Twins("lstm")
     twins.forward()
-    assert all("output" in vars(module) for module in twins.first.modules)
+    assert all("output" in vars(module) for module in twins.firsts[0].modules)
     assert twins.waits("output")
     before = optnet.countUsedMemory(twins.clones[0])
     twins.compare("output")
@@ -314,3 +314,18 @@ def test_a_network_that_failed_has_no_values() -> None:
     with pytest.raises(InputError, match="expected"):
         clone.forward(Table(torch.tensor([99]), *tensors(twins.input)[1:]))
     assert clone.modules[4].output.numel() == 0
+
+
+def test_old_weights_are_not_kept_for_networks_that_run_no_more() -> None:
+    twins = Twins("lstm")
+    late = twins.firsts[0].clone(*SHARED)
+    for clone in (twins.clones[0], late, late):
+        clone.forward(twins.input)
+    copies = late.passed.weights
+    for _ in range(2):
+        twins.forward()
+        twins.backward()
+        twins.update()
+    assert copies() is None
+    with pytest.raises(InputError, match="cannot be computed again"):
+        _ = late.modules[4].output

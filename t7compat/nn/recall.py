@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from t7compat.nn.module import Module
 
 Tensor = torch.Tensor
-Weights = dict[int, Tensor]  # by the address of the parameter
 
 _ROUNDING = 16  # how many units of the largest number in a tensor another order of additions may change
 
@@ -86,8 +85,14 @@ class Recallable:
         return vars(self).get("output") if kind is None else sample_of(kind)
 
 
+class Weights(dict[int, Tensor]):
+    """Copies of parameters, by the address of these."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Family:
-    """Networks with the same parameters, and copies of these for values that are asked for later.
+    """Networks with the same parameters, and the last copies of these for values that are asked for later.
 
     The copies are made by the first forward after a backward: before the next step of the training.
     """
@@ -97,7 +102,7 @@ class Family:
     def __init__(self, first: Module) -> None:
         self.first = weakref.ref(first)
         self.is_stale = True
-        self.weights: Weights = {}
+        self.weights = Weights()
 
     def remembered(self, parameter: Tensor | None) -> Tensor | None:
         """A parameter, after a copy is made of it unless there is one."""
@@ -114,7 +119,7 @@ class Recall:
     )  # fmt: skip
 
     def __init__(self, module: Module, weights: Weights, forms: Any) -> None:
-        self.module, self.weights, self.forms = module, weights, forms
+        self.module, self.weights, self.forms = module, weakref.ref(weights), forms
         self.waits = False  # whether there is something that nobody has asked for yet
         self.is_lost = False  # whether it cannot be had any more
         self.gradOutput: Any = None
@@ -139,7 +144,7 @@ class Recall:
         if not self.is_lost:
             self.waits = False
             with torch.set_grad_enabled(self.gradOutput is not None):
-                if self._succeeds(self.weights) or self._succeeds({}):
+                if self._succeeds(self.weights() or Weights()) or self._succeeds(Weights()):
                     return
             self.waits = self.is_lost = True
         if strict:
@@ -155,7 +160,7 @@ class Recall:
 
     def _succeeds(self, weights: Weights) -> bool:
         """Whether the pass gives the same again, with these weights and for others the present ones."""
-        filled: list[tuple[dict[str, Any], bool]] = []
+        filled: dict[Module, bool] = {}
         try:
             again = Again(self, weights, filled)
             if self.fits(again) and self._succeeds_back(again):
@@ -163,10 +168,10 @@ class Recall:
                 return True
         except InputError:
             pass  # the network is another one now
-        for fields, is_new in filled:
-            fields.pop("gradInput", None)
+        for module, is_new in filled.items():
+            vars(module).pop("gradInput", None)
             if is_new:
-                del fields["output"]
+                del module.output
         return False
 
     def _succeeds_back(self, again: Again) -> bool:
@@ -185,7 +190,7 @@ class Deferred(Tape):
     def __init__(self, module: Module, input: Any, family: Family, before: Recall | None) -> None:
         """`before` is the recall of the network's last pass."""
         if family.is_stale:
-            family.weights, family.is_stale = {}, False
+            family.weights, family.is_stale = Weights(), False
         forms = to_tuples(_form, input)
         is_known = before is not None and before.forms == forms
         self.family, self.recall = family, Recall(module, family.weights, forms)
@@ -240,8 +245,8 @@ class Again(Tape):
 
     __slots__ = ("filled", "recall", "values", "weights")
 
-    def __init__(self, recall: Recall, weights: Weights, filled: list[tuple[dict[str, Any], bool]]) -> None:
-        """Adds to `filled` the fields of each module, and whether the output among them is new."""
+    def __init__(self, recall: Recall, weights: Weights, filled: dict[Module, bool]) -> None:
+        """Adds to `filled` each module, and whether it has got its output."""
         self.recall, self.weights, self.filled = recall, weights, filled
         self.values: dict[Module, Any] = {}
         super().__init__(recall.module, recall.input, is_replay=True, asks=False, keeps=True)
@@ -257,10 +262,9 @@ class Again(Tape):
         if module is self.module:
             return output
         self.values[module] = map_leaves(data_of, output)
-        fields = vars(module)
         if module.recall is self.recall:
-            self.filled.append((fields, "output" not in fields))
-            fields.setdefault("output", self.values[module])
+            if self.filled.setdefault(module, "output" not in vars(module)):
+                module.output = self.values[module]
         elif not _has_own_gradient(module):
             return output  # another network has run it since
         self.calls.append((module, input))
@@ -317,9 +321,10 @@ def _versions(value: Any) -> list[tuple[Tensor, int]]:
 
 def _agree(before: list[tuple[Tensor, int]], again: Any) -> bool:
     """Whether tensors have the values that they had before, as far as those were not changed in place."""
-    pairs = zip(before, tensors(again), strict=True)
+    found = tensors(again)
+    pairs = zip(before, found, strict=False)
     unchanged = [(x, y.data) for (x, version), y in pairs if x._version == version]
-    return bool(unchanged) and all(_equal(x, y) for x, y in unchanged)
+    return len(before) == len(found) and bool(unchanged) and all(_equal(x, y) for x, y in unchanged)
 
 
 def _equal(x: Tensor, y: Tensor) -> bool:

@@ -218,8 +218,10 @@ class gModule(Container):
         family = _families.setdefault((weight.data_ptr(), weight.shape), Family(self))
         if family.first() is None:
             family.first = weakref.ref(self)
-        for node in (*self.forwardnodes, *self.backwardnodes):
-            node.within = self
+        for network in self.listModules():
+            if isinstance(network, gModule):
+                for node in (*network.forwardnodes, *network.backwardnodes):
+                    node.within = network
         return family
 
     def keep_all(self) -> None:
@@ -228,8 +230,9 @@ class gModule(Container):
 
     def recall_inside(self, strict: bool = True) -> None:
         """Have the values inside that wait until somebody asks for them."""
-        if self.passed is not None:
-            self.passed.settle(strict)
+        for recall in (self.passed, self.recall):
+            if recall is not None:
+                recall.settle(strict)
 
     def runForwardFunction(self, func: Any, input: Any) -> Any:
         """A forward with `func(module, input)`, or the method of this name, in the place of each module's."""
