@@ -1,9 +1,10 @@
 """optnet: networks that keep less in memory, after the Lua package of this name (F. Massa, 2016).
 
-Torch7 keeps the output and the gradInput of every module, here as there.  After `optimizeMemory` those inside
-a network are given up where autograd does not need them, which takes less time, too.  The network's own stay.
-This holds for the modules in memory, in whatever network they are: clones, and what is read from a file, keep
-all again.  Gradients that were removed stay so everywhere until `removeOptimization`.
+Torch7 keeps the output and the gradInput of every module, here as there (all but clones over time, see
+nn/recall.py).  After `optimizeMemory` those inside a network are given up where autograd does not need them,
+which takes less time, too.  The network's own stay.  This holds for the modules in memory, in whatever
+network they are, not for clones of them and what is read from a file.  Gradients that were removed stay so
+everywhere until `removeOptimization`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def optimizeMemory(net: Module, input: Any = None, opts: Any = None) -> None:
 
 
 def removeOptimization(net: Module) -> None:
-    """Let a network, or a clone of it, keep all outputs and gradInputs again.
+    """Let a network, or a clone, keep all outputs and gradInputs from its next forward on.
 
     Gradients that were removed are zeros, in memory of their own: call `getParameters` again.
     """

@@ -97,7 +97,10 @@ def matched(path: Path, value: Any, gradient: Any) -> Iterator[tuple[Path, Tenso
         if not isinstance(table, Table):
             raise InputError(f"{written(path)}: expected {describe(value)}, got {describe(gradient)}")
         for key, part in enumerate(value, 1) if isinstance(value, tuple) else value.items():
-            yield from matched((*path, key), part, table[key])
+            if isinstance(part, Tensor):
+                yield (*path, key), part, table[key]
+            else:
+                yield from matched((*path, key), part, table[key])
 
 
 def fitted(path: Path, value: Tensor, gradient: Any) -> Tensor:

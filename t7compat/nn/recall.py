@@ -9,7 +9,7 @@ tape keeps none; every module gets a `Recall` instead, which sets them all as so
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -111,6 +111,25 @@ class Family:
         return parameter
 
 
+class Seen(NamedTuple):
+    """The tensors of a nested value and their versions, which changes in place raise."""
+
+    tensors: list[Tensor]
+    versions: list[int]
+
+    @classmethod
+    def of(cls, value: Any) -> Seen:
+        found = tensors(value)
+        return cls(found, [x._version for x in found])
+
+    def are(self, value: Any) -> bool:
+        """Whether they were those of another value, as far as they have not been changed in place."""
+        others = tensors(value)
+        triples = zip(self.tensors, self.versions, others, strict=False)
+        unchanged = [(x, y.data) for x, version, y in triples if x._version == version]
+        return len(self.tensors) == len(others) and bool(unchanged) and all(_equal(*p) for p in unchanged)
+
+
 class Recall:
     """What it takes to compute the values inside of one pass again."""
 
@@ -126,12 +145,12 @@ class Recall:
 
     def passed(self, tape: Tape) -> None:
         """Note what the pass was given, and what it gave."""
-        self.input, self.outputs = tape.input, _versions(self.module.output)
+        self.input, self.outputs = tape.input, Seen.of(self.module.output)
         self.waits = True
 
     def passed_back(self, gradOutput: Any, gradInput: Any) -> None:
         """Note the same of the way back."""
-        self.gradOutput, self.gradInputs = gradOutput, _versions(gradInput)
+        self.gradOutput, self.gradInputs = gradOutput, Seen.of(gradInput)
         self.waits = True
 
     def settle(self, strict: bool = True) -> None:
@@ -156,7 +175,7 @@ class Recall:
 
     def fits(self, tape: Tape) -> bool:
         """Whether another pass gave the same."""
-        return _agree(self.outputs, tape.output)
+        return self.outputs.are(tape.output)
 
     def _succeeds(self, weights: Weights) -> bool:
         """Whether the pass gives the same again, with these weights and for others the present ones."""
@@ -164,7 +183,7 @@ class Recall:
         try:
             again = Again(self, weights, filled)
             if self.fits(again) and self._succeeds_back(again):
-                again.take_over([x for x, _ in self.outputs])
+                again.take_over(self.outputs.tensors)
                 return True
         except InputError:
             pass  # the network is another one now
@@ -178,7 +197,8 @@ class Recall:
         gradOutput = self.gradOutput
         if gradOutput is None:
             return True
-        return _agree(self.gradInputs, again.backward(gradOutput, parameters=False, keeps_graph=False))
+        gradInput = again.backward(gradOutput, parameters=False, keeps_graph=False)
+        return self.gradInputs.are(gradInput)
 
 
 class Deferred(Tape):
@@ -312,19 +332,6 @@ def _has_own_gradient(module: Module) -> bool:
 
 def _form(value: Any) -> Any:
     return (value.shape, value.dtype) if isinstance(value, Tensor) else type(value)
-
-
-def _versions(value: Any) -> list[tuple[Tensor, int]]:
-    """The tensors of a nested value with their versions, which changes in place raise."""
-    return [(x, x._version) for x in tensors(value)]
-
-
-def _agree(before: list[tuple[Tensor, int]], again: Any) -> bool:
-    """Whether tensors have the values that they had before, as far as those were not changed in place."""
-    found = tensors(again)
-    pairs = zip(before, found, strict=False)
-    unchanged = [(x, y.data) for (x, version), y in pairs if x._version == version]
-    return len(before) == len(found) and bool(unchanged) and all(_equal(x, y) for x, y in unchanged)
 
 
 def _equal(x: Tensor, y: Tensor) -> bool:

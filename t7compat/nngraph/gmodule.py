@@ -12,7 +12,7 @@ from t7compat.errors import InputError
 from t7compat.nn.containers import Container
 from t7compat.nn.gradients import data_of
 from t7compat.nn.module import Module
-from t7compat.nn.recall import Deferred, Family, Recall, can_wait
+from t7compat.nn.recall import Deferred, Family, can_wait
 from t7compat.nn.shapes import FAULTS, describe, refuse
 from t7compat.nn.tape import Tape, needs_fork
 from t7compat.nngraph.graph import Graph
@@ -37,10 +37,9 @@ class gModule(Container):
     the outputs and gradInputs of the modules inside, but compute them again when somebody looks at them.
     """
 
-    __slots__ = ("family", "passed", "steps")
+    __slots__ = ("family", "steps")
     steps: tuple[Step, ...]  # made when they are first needed
     family: Family | None  # the networks with the same parameters, found after the first forward
-    passed: Recall | None  # the last forward, if it kept no values inside
     uses_output, is_plain = False, True
 
     forwardnodes: Table
@@ -53,11 +52,6 @@ class gModule(Container):
     verbose: bool | None = None  # whether a forward prints each node
     nInputs: int | None = None  # missing in old files
     on_failure: ClassVar[Callable[[gModule, Node], None] | None] = None  # see nngraph.setDebug
-
-    def __new__(cls, *arguments: Any, **named: Any) -> Any:
-        network = super().__new__(cls)
-        network.passed = None
-        return network
 
     def __init__(self, inputs: Any, outputs: Any) -> None:
         inputs, outputs = expect_network(inputs, outputs)
@@ -211,10 +205,10 @@ class gModule(Container):
 
     def _family(self) -> Family | None:
         """The networks with the same parameters; None if modules inside need what they keep."""
-        found = self.parameters()
-        if found is None or not all(map(can_wait, self.listModules())):
+        weights, _ = self.parameters() or (Table(), None)
+        weight = weights[1]
+        if weight is None or not all(map(can_wait, self.listModules())):
             return None
-        weight = found[0][1]
         family = _families.setdefault((weight.data_ptr(), weight.shape), Family(self))
         if family.first() is None:
             family.first = weakref.ref(self)
