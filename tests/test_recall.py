@@ -321,7 +321,7 @@ def test_old_weights_are_not_kept_for_networks_that_run_no_more() -> None:
     late = twins.firsts[0].clone(*SHARED)
     for clone in (twins.clones[0], late, late):
         clone.forward(twins.input)
-    copies = late.passed.weights
+    copies = late.deferred.weights
     for _ in range(2):
         twins.forward()
         twins.backward()

@@ -42,10 +42,10 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
     for the rest: refusing wrong input, drawing random numbers.  `native` says which torch.nn layer is equal.
     """
 
-    __slots__ = ("optnet", "passed", "recall", "tape")
+    __slots__ = ("deferred", "optnet", "recall", "tape")
     tape: Tape | None
     recall: Recall | None  # gives output and gradInput, if the last pass left none
-    passed: Recall | None  # gives those of the modules inside, if the last forward left none
+    deferred: Recall | None  # gives those of the modules inside, if the last forward left none
     optnet: str | None  # the mode in which t7compat.optnet lets the network keep less
 
     parameter_names: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         module = super().__new__(cls)
-        module.tape = module.optnet = module.passed = module.recall = None
+        module.tape = module.optnet = module.deferred = module.recall = None
         return module
 
     def __init__(self, **fields: Any) -> None:

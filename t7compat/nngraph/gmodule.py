@@ -177,11 +177,11 @@ class gModule(Container):
         """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""
         if self.tape is not None and self.tape.is_recorded:
             return self.tape
-        if self.passed is not None:
+        if self.deferred is not None:
             self.recall_inside(strict=False)
             with torch.enable_grad():
-                tape = Tape(self, self.passed.input, is_replay=True, asks=False)
-            if self.passed.fits(tape):
+                tape = Tape(self, self.deferred.input, is_replay=True, asks=False)
+            if self.deferred.fits(tape):
                 self.tape = tape
                 return tape
         kept = self.innode.data.input
@@ -190,7 +190,7 @@ class gModule(Container):
         return super()._tape(input)
 
     def _new_tape(self, input: Any) -> Tape:
-        before, self.passed = self.passed, None
+        before, self.deferred = self.deferred, None
         if before is not None:
             before.waits = False  # its values are given up
         family = getattr(self, "family", None)
@@ -199,9 +199,9 @@ class gModule(Container):
             if not hasattr(self, "family"):
                 self.family = self._family()
             return tape
-        deferred = Deferred(self, input, family, before)
-        self.passed = deferred.recall
-        return deferred
+        tape = Deferred(self, input, family, before)
+        self.deferred = tape.recall
+        return tape
 
     def _family(self) -> Family | None:
         """The networks with the same parameters; None if modules inside need what they keep."""
@@ -220,11 +220,11 @@ class gModule(Container):
 
     def keep_all(self) -> None:
         super().keep_all()
-        self.family = self.passed = None
+        self.family = self.deferred = None
 
     def recall_inside(self, strict: bool = True) -> None:
         """Have the values inside that wait until somebody asks for them."""
-        for recall in (self.passed, self.recall):
+        for recall in (self.deferred, self.recall):
             if recall is not None:
                 recall.settle(strict)
 
@@ -257,7 +257,7 @@ class gModule(Container):
 
     def clearState(self) -> Any:
         self.recall_inside(strict=False)
-        self.passed = None
+        self.deferred = None
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None
