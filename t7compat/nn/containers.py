@@ -69,7 +69,7 @@ class Container(Module):
 
     def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
         try:
-            forks = self.shares_input and tape.forks and needs_fork(module)
+            forks = self.shares_input and tape.keeps_inside and needs_fork(module)
             input = fork(input) if forks else input
             if self.dpnn_profile and self.tells_times:
                 return tape.call(cast(Module, Timed(module)), input, True)

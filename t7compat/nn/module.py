@@ -206,7 +206,7 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
             self.accGradParameters(input, gradOutput, scale)
         else:
             tape = self._tape(input)
-            keeps_graph = self.optnet is None and tape.is_lasting
+            keeps_graph = self.optnet is None and tape.keeps_inside
             tape.backward(gradOutput, scale=scale, keeps_graph=keeps_graph)
             self.tape = self.tape if keeps_graph else None
         return self.gradInput

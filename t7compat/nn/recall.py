@@ -205,7 +205,7 @@ class Deferred(Tape):
     """A pass after which only the network itself has its output and gradInput."""
 
     __slots__ = ("family", "recall")
-    forks = is_lasting = False
+    keeps_inside = False
 
     def __init__(self, module: Module, input: Any, family: Family, before: Recall | None) -> None:
         """`before` is the recall of the network's last pass."""
@@ -214,7 +214,7 @@ class Deferred(Tape):
         forms = to_tuples(_form, input)
         is_known = before is not None and before.forms == forms
         self.family, self.recall = family, Recall(module, family.weights, forms)
-        super().__init__(module, input, keeps=False, checks=not is_known)
+        super().__init__(module, input, checks=not is_known)
         self.recall.passed(self)
 
     def operand(self, module: Module, name: str) -> Tensor | None:
@@ -238,9 +238,7 @@ class Deferred(Tape):
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
         if module is self.module or _has_own_gradient(module):
-            super().record(module, input, output)
-            self.set_output(module, output)
-            return output
+            return super().record(module, input, output)
         if module.adds_gradients:
             self.watch(module, input, output)
         self._defer(module)

@@ -50,8 +50,7 @@ class Tape:
         "asks", "calls", "chain", "checks", "input", "is_recorded", "is_replay", "keeps", "module", "output",
         "parameters", "products", "sweep",
     )  # fmt: skip
-    forks = True  # whether each module has a gradInput of its own
-    is_lasting = True  # whether another backward may follow
+    keeps_inside = True  # whether the modules inside will have an output and a gradInput
 
     def __init__(
         self, module: Module, input: Any, *,
@@ -114,29 +113,25 @@ class Tape:
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
         """Note that `module` gave `output` for `input`, and set the module's `output`."""
-        self.watch(module, input, output)
+        if module.adds_gradients or not (isinstance(output, Tensor) and output.requires_grad):
+            self.watch(module, input, output)
         if module.optnet is not None and module is not self.module:
             return output
         self.calls.append((module, input))
         module.tape = None  # of a forward before this one
         if self.keeps:
-            self.set_output(module, output)
+            if module.recall is not None:
+                module.drop_recall()
+            module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
         return output
-
-    def set_output(self, module: Module, output: Any) -> None:
-        """Let a module have its output, outside of the graph."""
-        if module.recall is not None:
-            module.drop_recall()
-        module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
 
     def watch(self, module: Module, input: Any, output: Any) -> None:
         """Let gradients reach an output, and the parameters that wait there for one."""
         if not self.is_recorded:
             return
-        if not (isinstance(output, Tensor) and output.requires_grad):
-            for found in leaves(output):
-                if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
-                    found.requires_grad_()  # made of indices: the next module has a gradInput, too
+        for found in leaves(output):
+            if isinstance(found, Tensor) and not found.requires_grad and found.is_floating_point():
+                found.requires_grad_()  # made of indices: the next module has a gradInput, too
         if module.adds_gradients:
             self.products.append((module, input, _edge(output)))
 

@@ -97,7 +97,7 @@ class gModule(Container):
 
         They are unless somebody else is given them, too.
         """
-        return [tape.call, tape.forks, tape.module is self]
+        return [tape.call, tape.keeps_inside, tape.module is self]
 
     def compute(self, input: Any, call: Call, forks: bool = False, is_alone: bool = False) -> Any:
         steps, verbose = self._steps(), self.verbose
@@ -148,7 +148,7 @@ class gModule(Container):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
-        if tape.keeps and self.optnet is None:
+        if tape.keeps and tape.keeps_inside and self.optnet is None:
             self._keep_inputs(map_leaves(data_of, input), tape)
         return output
 
