@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -148,6 +149,23 @@ def test_only_one_network_with_the_same_parameters_keeps_everything() -> None:
     before = optnet.countUsedMemory(twins.clones[0])
     twins.compare("output")
     assert optnet.countUsedMemory(twins.clones[0]).outputs > 3 * before.outputs
+
+
+@every_network
+def test_values_of_an_earlier_pass_are_freed(name: str) -> None:
+    twins = Twins(name)
+    clone = twins.clones[0]
+    twins.forward()
+    twins.compare("output")
+    inner = [x for field in ("output", "gradInput") for x in tensors(list(values(clone, field)))]
+    own = {x.data_ptr() for x in tensors(Table(clone.output, clone.gradInput, twins.input))}
+    seen = [weakref.ref(x) for x in inner if x.numel() and x.data_ptr() not in own]
+    del inner
+    assert all(ref() is not None for ref in seen)
+    twins.forward()
+    twins.backward()
+    kept = [ref() for ref in seen if ref() is not None]
+    assert len(kept) <= len([m for m in clone.modules if m.gradient_has_own_type])
 
 
 def test_a_network_alone_keeps_everything() -> None:

@@ -37,9 +37,10 @@ class gModule(Container):
     the outputs and gradInputs of the modules inside, but compute them again when somebody looks at them.
     """
 
-    __slots__ = ("family", "steps")
+    __slots__ = ("family", "has_inputs", "steps")
     steps: tuple[Step, ...]  # made when they are first needed
     family: Family | None  # the networks with the same parameters, found after the first forward
+    has_inputs: bool  # whether nodes may have their inputs
     uses_output, is_plain = False, True
 
     forwardnodes: Table
@@ -148,12 +149,22 @@ class gModule(Container):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
-        if tape.keeps and tape.keeps_inside and self.optnet is None:
-            self._keep_inputs(map_leaves(data_of, input), tape)
+        if tape.keeps and self.optnet is None:
+            if tape.keeps_inside:
+                self._keep_inputs(map_leaves(data_of, input), tape)
+            elif getattr(self, "has_inputs", True):
+                self._drop_inputs()
         return output
+
+    def _drop_inputs(self) -> None:
+        """Free the memory of the inputs that nodes have from an earlier pass."""
+        self.has_inputs = False
+        for _, data, _ in self._steps():
+            data.pop("input", None)
 
     def _keep_inputs(self, input: Any, tape: Tape) -> None:
         """Put the inputs of all nodes into their data, where programs find them."""
+        self.has_inputs = True
         values: list[Any] = []
         for _, data, edges in self._steps():
             module, kept = data.get("module"), data.get("input")
