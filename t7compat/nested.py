@@ -30,13 +30,11 @@ def entries(value: Any) -> dict[Any, Any] | None:
     Changing it changes the value.  Boolean keys of a table have a private form in it.
     """
     kind = type(value)
+    if hasattr(kind, "__settle__"):
+        value.__settle__()  # what is missing until somebody looks, see nn/recall.py
     if hasattr(kind, "__entries__"):
         return value.__entries__  # type: ignore[no-any-return]
-    if not hasattr(kind, "__typename__"):
-        return None
-    if hasattr(kind, "__settle__"):
-        value.__settle__()
-    return getattr(value, "__dict__", None)
+    return getattr(value, "__dict__", None) if hasattr(kind, "__typename__") else None
 
 
 def walk(

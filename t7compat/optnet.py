@@ -61,8 +61,8 @@ def removeOptimization(net: Module) -> None:
     Gradients that were removed are zeros, in memory of their own: call `getParameters` again.
     """
     for module in net.listModules():
-        module.__settle__()
-        module.keep_all()
+        module.optnet = None
+        module.keep_inside()
     storages: dict[int, torch.Tensor] = {}
     for fields, name, gradient in _gradients(net):
         if fields[gradient].numel() < (parameter := fields[name]).numel():

@@ -16,7 +16,7 @@ from t7compat.errors import InputError
 from t7compat.nn.module import Module
 from t7compat.nn.shapes import axis, centered, describe, expect_joinable, expect_table
 from t7compat.nn.stepping import ANY_DIMS
-from t7compat.nn.tape import Tape, fork, label, needs_fork
+from t7compat.nn.tape import Tape, fork, label
 from t7compat.nn.timing import Timed
 from t7compat.t7file.objects import LongStorage, Storage, TorchObject
 from t7compat.table import Table
@@ -69,8 +69,7 @@ class Container(Module):
 
     def _run_child(self, tape: Tape, index: int, module: Module, input: Any) -> Any:
         try:
-            forks = self.shares_input and tape.keeps_inside and needs_fork(module)
-            input = fork(input) if forks else input
+            input = fork(input) if self.shares_input and tape.needs_fork(module) else input
             if self.dpnn_profile and self.tells_times:
                 return tape.call(cast(Module, Timed(module)), input, True)
             return tape.call(module, input)

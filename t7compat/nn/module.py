@@ -72,6 +72,7 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
     _lists_parameters = False  # whether the class overrides `parameters`
     # Whether `prepare` does nothing but refuse input for its form: each class that has one says so itself
     checks_only = False
+    acts = False  # whether it may do more, such as to draw random numbers
     # Whether a tape has to do nothing for the class but check the input and call `compute` with it
     is_simple = False
     _is_bare = False  # whether the class has no parameters, nor may have modules with some inside
@@ -85,10 +86,10 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
         cls._is_opaque = not cls._computes or any(getattr(cls, m) is not getattr(Module, m) for m in PROTOCOL)
         if "prepare" in vars(cls):
             cls.checks_only = vars(cls).get("checks_only", False)
+        cls.acts = cls.prepare is not Module.prepare and not cls.checks_only
         cls.is_simple = (
             cls.trace is Module.trace and not cls._is_opaque and not cls._has_operands
-            and (cls.checks_only or cls.prepare is Module.prepare)
-            and not (cls.ends_gradient or cls.gradient_has_own_type)
+            and not cls.acts and not (cls.ends_gradient or cls.gradient_has_own_type)
         )  # fmt: skip
         names = cls.parameter_names if cls._computes else cls.parameter_names or ("weight", "bias")
         cls.has_own_accumulation = cls.accumulate is not Module.accumulate
@@ -185,8 +186,6 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
     def updateOutput(self, input: Any) -> Any:
         """Compute and set `output`."""
         if self._computes:
-            if self.recall is not None:
-                self.__settle__()
             self.tape = None  # frees the graph of the last pass before this one is built
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.optnet != INFERENCE):
                 self.tape = self._new_tape(input)
@@ -249,7 +248,8 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
         if self.optnet == INFERENCE:
             raise InputError(f"{self.__typename__}: no backward in inference: see optnet.removeOptimization")
         if tape is None or not tape.is_recorded or not same(tape.input, input):
-            self.__settle__()
+            if self.recall is not None:
+                self.recall.disturb()
             if self.optnet is not None and not any(tensor.numel() for tensor in tensors(self.output)):
                 raise InputError(f"{self.__typename__}: expected a forward before backward")
             with torch.enable_grad():
@@ -365,11 +365,16 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
 
     def training(self) -> None:
         """Go to training mode."""
-        self.train = True
+        self._switch(True)
 
     def evaluate(self) -> None:
         """Go to evaluation mode."""
-        self.train = False
+        self._switch(False)
+
+    def _switch(self, train: bool) -> None:
+        if self.recall is not None and train is (self.train is False):
+            self.recall.settle()  # in the mode in which the values were computed
+        self.train = train
 
     def clearState(self) -> Any:
         """Empty `output`, `gradInput` and other scratch fields (before saving, say)."""

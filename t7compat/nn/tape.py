@@ -121,7 +121,7 @@ class Tape:
         module.tape = None  # of a forward before this one
         if self.keeps:
             if module.recall is not None:
-                module.drop_recall()
+                module.recall.taken(module, self.module)
             module.output = output.data if isinstance(output, Tensor) else map_leaves(data_of, output)
         return output
 
@@ -134,6 +134,18 @@ class Tape:
                 found.requires_grad_()  # made of indices: the next module has a gradInput, too
         if module.adds_gradients:
             self.products.append((module, input, _edge(output)))
+
+    def needs_fork(self, module: Module | None) -> bool:
+        """Whether a module, or one inside, will have a gradInput of its own; None is a node without one.
+
+        optnet has most modules do without.
+        """
+        return module is None or module.optnet is None or bool(module.children())
+
+    def keep_inputs(self, network: Any, input: Any) -> None:
+        """Let the nodes of a network have their inputs."""
+        if self.keeps:
+            network.hold_inputs(map_leaves(data_of, input), self)
 
     def output_of(self, module: Module) -> Any:
         """What a module inside gave, outside of the graph."""
@@ -292,11 +304,6 @@ def _edge(output: Tensor) -> GradientEdge:
     """Where the gradient of a tensor comes by, which does not keep the tensor."""
     node = output.grad_fn
     return get_gradient_edge(output) if node is None else GradientEdge(node, output.output_nr)
-
-
-def needs_fork(module: Module) -> bool:
-    """Whether a module, or one inside, will have a gradInput: optnet has most do without."""
-    return module.optnet is None or bool(module.children())
 
 
 def fork(input: Any) -> Any:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container
-from t7compat.nn.gradients import data_of
+from t7compat.nn.gradients import data_of, tensors
 from t7compat.nn.module import Module
-from t7compat.nn.recall import Deferred, Family, can_wait
+from t7compat.nn.recall import Deferred, Family, Recall, can_wait
 from t7compat.nn.shapes import FAULTS, describe, refuse
-from t7compat.nn.tape import Tape, needs_fork
+from t7compat.nn.tape import Tape
+from t7compat.nngraph.awaited import Awaited
 from t7compat.nngraph.graph import Graph
 from t7compat.nngraph.network import expect_network
 from t7compat.nngraph.node import Node
@@ -22,7 +23,7 @@ from t7compat.nngraph.steps import Step, steps_of
 from t7compat.table import Table, map_leaves, to_tuples
 
 Call = Callable[[Module, Any], Any]
-_families: weakref.WeakValueDictionary[tuple[int, torch.Size], Family] = weakref.WeakValueDictionary()
+_families: weakref.WeakValueDictionary[tuple[int, ...], Family] = weakref.WeakValueDictionary()
 
 
 class gModule(Container):
@@ -41,7 +42,7 @@ class gModule(Container):
     steps: tuple[Step, ...]  # made when they are first needed
     family: Family | None  # the networks with the same parameters, found after the first forward
     has_inputs: bool  # whether nodes may have their inputs
-    uses_output, is_plain = False, True
+    checks_only, uses_output, is_plain = True, False, True
 
     forwardnodes: Table
     backwardnodes: Table
@@ -94,13 +95,16 @@ class gModule(Container):
         return [step.data for step in self._steps() if "module" in step.data]
 
     def operands(self, tape: Tape) -> list[Any]:
-        """How to call the module of a node, whether it has a gradInput, and whether the outputs are alone.
+        """How to call the module of a node, which one has a gradInput, and whether the outputs are alone.
 
         They are unless somebody else is given them, too.
         """
-        return [tape.call, tape.keeps_inside, tape.module is self]
+        return [tape.call, tape.needs_fork, tape.module is self]
 
-    def compute(self, input: Any, call: Call, forks: bool = False, is_alone: bool = False) -> Any:
+    def compute(
+        self, input: Any, call: Call,
+        needs_fork: Callable[[Any], bool] = lambda module: False, is_alone: bool = False,
+    ) -> Any:  # fmt: skip
         steps, verbose = self._steps(), self.verbose
         final = steps[-1] if is_alone else None
         values: list[Any] = []
@@ -114,7 +118,7 @@ class gModule(Container):
                     given = input if module is None else ()  # without sources it has but parameters
                 else:
                     given = take(values)
-                    if forks and shared and step is not final and (module is None or needs_fork(module)):
+                    if shared and step is not final and needs_fork(module):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
                 for place in last:
@@ -149,20 +153,20 @@ class gModule(Container):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         output = super().trace(tape, input)
-        if tape.keeps and self.optnet is None:
-            if tape.keeps_inside:
-                self._keep_inputs(map_leaves(data_of, input), tape)
-            elif getattr(self, "has_inputs", True):
-                self._drop_inputs()
+        if self.optnet is None:
+            tape.keep_inputs(self, input)
+        if tape.module is not self and not tape.is_replay:
+            self.deferred = None
         return output
 
-    def _drop_inputs(self) -> None:
-        """Free the memory of the inputs that nodes have from an earlier pass."""
-        self.has_inputs = False
-        for _, data, _ in self._steps():
-            data.pop("input", None)
+    def defer_inputs(self) -> None:
+        """Let the inputs of nodes wait until somebody looks at them."""
+        if getattr(self, "has_inputs", True):
+            self.has_inputs = False
+            for _, data, _ in self._steps():
+                data["input"] = Awaited.of(self)
 
-    def _keep_inputs(self, input: Any, tape: Tape) -> None:
+    def hold_inputs(self, input: Any, tape: Tape) -> None:
         """Put the inputs of all nodes into their data, where programs find them."""
         self.has_inputs = True
         values: list[Any] = []
@@ -188,56 +192,52 @@ class gModule(Container):
         """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""
         if self.tape is not None and self.tape.is_recorded:
             return self.tape
-        if self.deferred is not None:
-            self.recall_inside(strict=False)
-            with torch.enable_grad():
-                tape = Tape(self, self.deferred.input, is_replay=True, asks=False)
-            if self.deferred.fits(tape):
-                self.tape = tape
-                return tape
+        if self.deferred is not None and (again := self._again(self.deferred)) is not None:
+            self.tape = again
+            return again
         kept = self.innode.data.input
         if kept and self.optnet is None:
             input = kept if self.input_count() > 1 else kept[1]
         return super()._tape(input)
 
+    def _again(self, deferred: Recall) -> Tape | None:
+        """A deferred pass once more; None if it would be another one."""
+        deferred.disturb()
+        try:
+            with torch.enable_grad():
+                tape = Tape(self, deferred.input, is_replay=True, asks=False)
+        except InputError:
+            return None
+        return tape if deferred.fits(tape) else None
+
     def _new_tape(self, input: Any) -> Tape:
         before, self.deferred = self.deferred, None
         if before is not None:
-            before.waits = False  # its values are given up
+            before.give_up()
         family = getattr(self, "family", None)
-        if family is None or family.first() is self or self.optnet is not None:
+        is_alone = family is None or family.first() is self or self.optnet is not None
+        # Without such input there is no gradInput that tells whether another pass is the same
+        if is_alone or not any(x.is_floating_point() for x in tensors(input)):
             tape = super()._new_tape(input)
             if not hasattr(self, "family"):
                 self.family = self._family()
             return tape
-        tape = Deferred(self, input, family, before)
-        self.deferred = tape.recall
-        return tape
+        deferred = Deferred(self, input, cast(Family, family), before)
+        self.deferred = deferred.recall
+        return deferred
 
     def _family(self) -> Family | None:
-        """The networks with the same parameters; None if modules inside need what they keep."""
+        """The networks with the same parameters; None if this one has none, or keeps everything anyway."""
         weights, _ = self.parameters() or (Table(), None)
-        weight = weights[1]
-        if weight is None or not all(map(can_wait, self.listModules())):
+        if not len(weights) or not can_wait(self):
             return None
-        family = _families.setdefault((weight.data_ptr(), weight.shape), Family(self))
+        family = _families.setdefault(tuple(weight.data_ptr() for weight in weights), Family(self))
         if family.first() is None:
             family.first = weakref.ref(self)
-        for network in self.listModules():
-            if isinstance(network, gModule):
-                for node in (*network.forwardnodes, *network.backwardnodes):
-                    node.within = network
         return family
 
-    def keep_all(self) -> None:
-        super().keep_all()
-        self.family = self.deferred = None
-
-    def recall_inside(self, strict: bool = True) -> None:
-        """Have the values inside that wait until somebody asks for them."""
-        for recall in (self.deferred, self.recall):
-            if recall is not None:
-                recall.settle(strict)
+    def keep_inside(self) -> None:
+        self.family = None
 
     def runForwardFunction(self, func: Any, input: Any) -> Any:
         """A forward with `func(module, input)`, or the method of this name, in the place of each module's."""
@@ -254,6 +254,8 @@ class gModule(Container):
 
     def replace(self, callback: Callable[[Any], Any]) -> Any:
         replacement = callback(self)
+        if hasattr(self, "family"):
+            del self.family  # whose networks have other modules now
         for index, data in enumerate(self._with_module(), 1):
             data["module"] = self.modules[index] = data["module"].replace(callback)
         return replacement
@@ -267,8 +269,8 @@ class gModule(Container):
             func(mine["module"], theirs["module"])
 
     def clearState(self) -> Any:
-        self.recall_inside(strict=False)
-        self.deferred = None
+        if self.deferred is not None:
+            self.deferred.give_up()
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None

@@ -32,8 +32,7 @@ class Node(graph.Node, typename="nngraph.Node"):
     gModule it has the `input`.
     """
 
-    __slots__ = ("within",)
-    within: Any  # the gModule, from which the `input` may have to be had
+    data: Table
 
     def __init__(self, data: Any = None) -> None:
         super().__init__(Table() if data is None else Table.from_python(data))
@@ -42,23 +41,6 @@ class Node(graph.Node, typename="nngraph.Node"):
                 self.data[name] = Table()
         if not self.place:
             self.annotations["_debugLabel"] = f"{_place()}_"
-
-    @property
-    def data(self) -> Table:
-        """What belongs to the node."""
-        self.__settle__()
-        found: Table = vars(self)["data"]
-        return found
-
-    @data.setter
-    def data(self, value: Table) -> None:
-        vars(self)["data"] = value
-
-    def __settle__(self) -> None:
-        """Have the `input` now, if it can be had: somebody looks at the node, copies or saves it."""
-        within = getattr(self, "within", None)
-        if within is not None:
-            within.recall_inside(strict=False)
 
     @property
     def annotations(self) -> Table:

@@ -134,7 +134,7 @@ class Whole(Tape):
         self.calls.append((module, input))
         module.tape = None
         if module.recall is not None:
-            module.drop_recall()
+            module.recall.taken(module, self.module)
         module.output = map_leaves(lambda x: self.at(x.data, -1) if isinstance(x, Tensor) else x, output)
         return output
 
