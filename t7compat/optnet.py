@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from t7compat.errors import InputError
+from t7compat.nn.deferred import does_without
 from t7compat.nn.gradients import tensors
 from t7compat.nn.module import INFERENCE, Module
-from t7compat.nn.recall import does_without
 from t7compat.nn.shapes import describe
 from t7compat.table import Table
 from t7compat.tensortypes import whole_storage

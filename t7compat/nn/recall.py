@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from t7compat.errors import InputError
-from t7compat.nn.gradients import data_of, tensors
-from t7compat.nn.shapes import FAULTS, refuse
-from t7compat.nn.stepping import PROTOCOL
-from t7compat.nn.tape import Tape
-from t7compat.table import Table, map_leaves, to_tuples
+from t7compat.nn.again import Again, Weights
+from t7compat.nn.gradients import tensors
+from t7compat.nn.shapes import FAULTS
 from t7compat.tensortypes import new_tensor, sample_of
 
 if TYPE_CHECKING:
     from t7compat.nn.module import Module
+    from t7compat.nn.tape import Tape
 
 Tensor = torch.Tensor
 
@@ -81,26 +80,6 @@ class Recallable:
         """A tensor without elements of the type that the module is of; None if that is not known."""
         kind = vars(self).get("_type")
         return vars(self).get("output") if kind is None else sample_of(kind)
-
-
-class Weights(dict[tuple[int, torch.Size, tuple[int, ...]], Tensor]):
-    """Copies of parameters, by the place and form of these."""
-
-    __slots__ = ("__weakref__",)
-
-    def of(self, parameter: Tensor) -> Tensor:
-        """The copy of a parameter, or if there is none the parameter."""
-        return self.get(_place(parameter), parameter)
-
-    def remembered(self, parameter: Tensor | None) -> Tensor | None:
-        """A parameter, after a copy is made of it unless there is one."""
-        if parameter is not None and (place := _place(parameter)) not in self:
-            self[place] = parameter.detach().clone()
-        return parameter
-
-
-def _place(parameter: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
-    return parameter.data_ptr(), parameter.shape, parameter.stride()
 
 
 class Family:
@@ -260,187 +239,11 @@ class Recall:
         return next(iter(self.outputs.tensors), new_tensor()).new_empty(0)
 
 
-class Deferred(Tape):
-    """A pass after which only the network itself has its output and gradInput."""
-
-    __slots__ = ("family", "recall")
-    keeps_inside = False
-
-    def __init__(self, module: Module, input: Any, family: Family, before: Recall | None) -> None:
-        """`before` is the recall of the network's last pass."""
-        if family.is_stale:
-            family.weights, family.is_stale = Weights(), False
-        forms = vars(module).get("_type"), to_tuples(_form, input)
-        is_known = before is not None and before.forms == forms
-        self.family, self.recall = family, Recall(module, input, forms, family.weights)
-        super().__init__(module, input, checks=not is_known)
-        self.recall.passed(self)
-
-    def operand(self, module: Module, name: str) -> Tensor | None:
-        return self.family.weights.remembered(super().operand(module, name))
-
-    def leaf(self, module: Module, name: str) -> Tensor | None:
-        return self.family.weights.remembered(super().leaf(module, name))
-
-    def call(self, module: Module, input: Any, as_opaque: bool | None = None) -> Any:
-        """As that of any tape, in one step for most modules."""
-        if not module.is_simple or not vars(module).keys().isdisjoint(PROTOCOL):
-            return super().call(module, input, as_opaque)
-        try:
-            if self.checks:
-                module.prepare(input)
-            output = module.compute(input)
-        except FAULTS as error:
-            refuse(error, module.explain, input=input)
-        self._defer(module)
-        return output
-
-    def record(self, module: Module, input: Any, output: Any) -> Any:
-        if module is self.module:
-            return super().record(module, input, output)
-        if _has_own_gradient(module):
-            super().record(module, input, output)
-            module.recall = self.recall
-            return output
-        if module.adds_gradients:
-            self.watch(module, input, output)
-        self._defer(module)
-        return output
-
-    def _defer(self, module: Module) -> None:
-        recall = module.recall
-        if recall is not None and recall.module is not self.module:
-            recall.disturb()
-            self.module.keep_inside()
-            self.recall.at_once = True
-        fields = vars(module)
-        fields.pop("output", None)
-        fields.pop("gradInput", None)
-        module.recall, module.tape = self.recall, None
-
-    def needs_fork(self, module: Module | None) -> bool:
-        return module is not None and (_has_own_gradient(module) or bool(module.children()))
-
-    def keep_inputs(self, network: Any, input: Any) -> None:
-        network.defer_inputs()
-
-    def backward(self, gradOutput: Any, *, inputs: bool = True, **options: Any) -> Any:
-        if not self.recall.outputs.is_unchanged():
-            self.recall.was_changed = True
-            self.recall.disturb()
-        gradInput = super().backward(gradOutput, inputs=inputs, **options)
-        self.family.is_stale = True
-        if inputs:
-            self.recall.passed_back(gradOutput, gradInput)
-        return gradInput
-
-
-class Again(Tape):
-    """The pass of a recall once more; it leaves nothing in the modules until `fill`."""
-
-    __slots__ = ("networks", "recall", "values", "weights")
-
-    def __init__(self, recall: Recall, weights: Weights) -> None:
-        self.recall, self.weights = recall, weights
-        self.values: dict[Module, Any] = {}
-        self.networks: list[tuple[Any, Any]] = []  # with nodes, and their inputs
-        super().__init__(recall.module, recall.input, is_replay=True, asks=False, keeps=True)
-
-    def operand(self, module: Module, name: str) -> Tensor | None:
-        parameter = getattr(module, name)
-        return None if parameter is None else self.weights.of(parameter).data
-
-    leaf = operand
-
-    def record(self, module: Module, input: Any, output: Any) -> Any:
-        if self._has_changed(module):
-            raise InputError("another network has run the module since")
-        self.watch(module, input, output)
-        self.values[module] = map_leaves(data_of, output)
-        if module is not self.module and self._is_mine(module):
-            self.calls.append((module, input))
-        return output
-
-    def _is_mine(self, module: Module) -> bool:
-        """Whether no other network has run a module since."""
-        return module is self.module or self.recall.at_once or module.recall is self.recall
-
-    def _has_changed(self, module: Module) -> bool:
-        """Whether a module does something else now, such as with random numbers of another pass."""
-        return module.acts and not self._is_mine(module)
-
-    def keep_inputs(self, network: Any, input: Any) -> None:
-        if self._is_mine(network):
-            self.networks.append((network, map_leaves(data_of, input)))
-
-    def output_of(self, module: Module) -> Any:
-        try:
-            return self.values[module]
-        except KeyError:
-            return module.output  # it has a method of its own, and what that left
-
-    def fill(self, with_blanks: bool) -> None:
-        """Give the modules their outputs, the nodes their inputs, and `with_blanks` empty gradInputs."""
-        for module, input in self.calls:
-            fields = vars(module)
-            fields.setdefault("output", self.values[module])
-            if with_blanks:
-                fields.setdefault("gradInput", Table() if isinstance(input, tuple) else self.recall.blank())
-        for network, input in self.networks:
-            network.hold_inputs(input, self)
-
-    def take_changes(self) -> None:
-        """Change the outputs as those of before have been: some are outputs of modules inside, too."""
-        self.recall.outputs.pass_on(self.output)
-
-    def leads_back(self) -> bool:
-        """Give the modules their gradInputs; whether they are those of before."""
-        recall = self.recall
-        if not recall.seeds.is_unchanged():
-            return False
-        found = self.backward(recall.gradOutput, parameters=False, keeps_graph=False)
-        if recall.gradInputs.agreement(found, exactly=False) is not False:
-            recall.gradInputs.pass_on(found)
-            return True
-        for module, _ in self.calls:
-            vars(module).pop("gradInput", None)
-        return False
-
-
-def does_without(module: Module) -> bool:
-    """Whether a module needs no output and gradInput of its own in a network."""
-    return _is_usual(module) and not _has_own_gradient(module)
-
-
-def can_wait(network: Module) -> bool:
-    """Whether a network gives again what it gave, and its containers need nothing of what is inside."""
-    modules = list(network.listModules())
-    acting = [module for module in modules if module.acts]
-    return len({id(module) for module in acting}) == len(acting) and all(
-        _is_usual(module) and module.optnet is None and (module.is_plain or not module.children())
-        for module in modules
-    )
-
-
-def _is_usual(module: Module) -> bool:
-    looks_back = module.uses_output or module.keeps_state or module.has_own_accumulation
-    return not (module.is_opaque() or looks_back or module.is_sparse)
-
-
-def _has_own_gradient(module: Module) -> bool:
-    """Whether the gradInput is not, or not only, what autograd gives: the next one depends on it."""
-    return module.ends_gradient or module.gradient_has_own_type
-
-
 def _parameters(network: Module) -> Iterator[Tensor]:
     for module in network.listModules():
         for name in module.parameter_names:
             if (parameter := getattr(module, name)) is not None:
                 yield parameter
-
-
-def _form(value: Any) -> Any:
-    return (value.shape, value.dtype, value.device) if isinstance(value, Tensor) else type(value)
 
 
 def _equal(x: Tensor, y: Tensor, exactly: bool) -> bool:

@@ -10,9 +10,10 @@ import torch
 
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container
+from t7compat.nn.deferred import Deferred, can_wait
 from t7compat.nn.gradients import data_of, tensors
 from t7compat.nn.module import Module
-from t7compat.nn.recall import Deferred, Family, Recall, can_wait
+from t7compat.nn.recall import Family, Recall
 from t7compat.nn.shapes import FAULTS, describe, refuse
 from t7compat.nn.tape import Tape
 from t7compat.nngraph.awaited import Awaited
@@ -38,9 +39,10 @@ class gModule(Container):
     the outputs and gradInputs of the modules inside, but compute them again when somebody looks at them.
     """
 
-    __slots__ = ("family", "has_inputs", "steps")
+    __slots__ = ("family", "has_inputs", "keeps", "steps")
     steps: tuple[Step, ...]  # made when they are first needed
     family: Family | None  # the networks with the same parameters, found after the first forward
+    keeps: bool  # whether this one keeps what is inside
     has_inputs: bool  # whether nodes may have their inputs
     checks_only, uses_output, is_plain = True, False, True
 
@@ -190,6 +192,8 @@ class gModule(Container):
 
     def _tape(self, input: Any) -> Tape:
         """The recorded pass, or one with the input of the last forward, which a loaded graph still has."""
+        if (family := getattr(self, "family", None)) is not None:
+            family.is_stale = True
         if self.tape is not None and self.tape.is_recorded:
             return self.tape
         if self.deferred is not None and (again := self._again(self.deferred)) is not None:
@@ -215,12 +219,13 @@ class gModule(Container):
         if before is not None:
             before.give_up()
         family = getattr(self, "family", None)
-        is_alone = family is None or family.first() is self or self.optnet is not None
+        keeps = family is None or self.keeps or self.optnet is not None
         # Without such input there is no gradInput that tells whether another pass is the same
-        if is_alone or not any(x.is_floating_point() for x in tensors(input)):
+        if keeps or not any(x.is_floating_point() for x in tensors(input)):
             tape = super()._new_tape(input)
             if not hasattr(self, "family"):
-                self.family = self._family()
+                self.family = family = self._family()
+                self.keeps = getattr(self, "keeps", family is not None and family.first() is self)
             return tape
         deferred = Deferred(self, input, cast(Family, family), before)
         self.deferred = deferred.recall
@@ -237,7 +242,7 @@ class gModule(Container):
         return family
 
     def keep_inside(self) -> None:
-        self.family = None
+        self.keeps = True
 
     def runForwardFunction(self, func: Any, input: Any) -> Any:
         """A forward with `func(module, input)`, or the method of this name, in the place of each module's."""
@@ -270,7 +275,8 @@ class gModule(Container):
 
     def clearState(self) -> Any:
         if self.deferred is not None:
-            self.deferred.give_up()
+            self.deferred.settle()
+        self.has_inputs = True
         for node in (*self.forwardnodes, *(self.backwardnodes or ())):
             for name in ("input", "gradOutput", "gradOutputBuffer"):
                 node.data[name] = None
