@@ -354,3 +354,92 @@ def test_old_weights_are_not_kept_for_networks_that_run_no_more() -> None:
     assert copies() is None
     with pytest.raises(InputError, match="cannot be computed again"):
         _ = late.modules[4].output
+
+
+@every_network
+@pytest.mark.parametrize(
+    "between", [t7compat.dumps, gModule.clone, gModule.evaluate], ids=lambda f: f.__name__
+)
+def test_what_is_done_between_forward_and_backward(name: str, between: Callable[[gModule], Any]) -> None:
+    twins = Twins(name)
+    twins.forward()
+    twins.both(between)
+    twins.both(gModule.training)
+    twins.backward()
+    twins.compare("output")
+    twins.compare("gradInput")
+
+
+@every_network
+def test_values_are_those_of_the_mode_of_the_pass(name: str) -> None:
+    twins = Twins(name)
+    twins.forward()
+    twins.backward()
+    twins.both(gModule.evaluate)
+    twins.compare("output")
+    twins.compare("gradInput")
+
+
+def test_values_that_the_outputs_do_not_tell_are_refused() -> None:
+    def dead() -> gModule:
+        x = nn.Identity()()
+        return nn.gModule([x], [nn.ReLU()(nn.AddConstant(-1e9)(nn.Linear(SIZE, SIZE)(x)))])
+
+    NETWORKS["dead"] = dead, lambda: rows(BATCH, SIZE)
+    try:
+        twins = Twins("dead")
+    finally:
+        del NETWORKS["dead"]
+    twins.forward()
+    for w, _ in twins.flat:
+        w.mul_(2)
+    with pytest.raises(InputError, match="cannot be computed again"):
+        twins.compare("output")
+    twins.forward()
+    twins.compare("output")
+
+
+def test_a_gradient_changed_in_place_is_that_of_modules_inside() -> None:
+    twins = Twins("one_hot")
+    twins.forward()
+    twins.backward()
+    twins.both(lambda clone: clone.gradInput[2].clamp_(-0.01, 0.01))
+    twins.compare("gradInput")
+    twins.compare("output")
+
+
+def test_networks_with_one_dropout_at_two_places_keep_everything() -> None:
+    def twice() -> gModule:
+        x, dropout = nn.Identity()(), nn.Dropout(0.5)
+        return nn.gModule([x], [dropout(nn.Linear(SIZE, SIZE)(dropout(x)))])
+
+    network = twice()
+    network.getParameters()
+    clones = [network.clone(*SHARED) for _ in range(2)]
+    for clone in clones * 2:
+        clone.forward(rows(BATCH, SIZE))
+    assert all("output" in vars(module) for clone in clones for module in clone.modules)
+
+
+def test_a_network_of_its_own_and_inside_of_another_one() -> None:
+    def inner() -> gModule:
+        x = nn.Identity()()
+        return nn.gModule([x], [nn.Tanh()(nn.Linear(SIZE, SIZE)(x))])
+
+    base = inner()
+    base.getParameters()
+    family = [base.clone(*SHARED) for _ in range(3)]
+    optnet.removeOptimization(family[2])
+    outers = []
+    for clone in family[1:]:
+        x = nn.Identity()()
+        outers.append(nn.gModule([x], [nn.Sigmoid()(clone(x))]))
+    one, two = rows(BATCH, SIZE), rows(BATCH, SIZE)
+    for _ in range(2):
+        for clone in family:
+            clone.forward(one)
+        for outer in outers:
+            outer.forward(two)
+        same(family[1].backward(two, two), family[2].backward(two, two))
+        for mine, other in zip(*(values(outer, "output") for outer in outers), strict=True):
+            same(mine, other)

@@ -35,8 +35,8 @@ class gModule(Container):
 
     A backward is that of the last forward, whatever input it is given, as in Torch7.
 
-    Of several networks with the same parameters (clones over time), all but the first one to run do not keep
-    the outputs and gradInputs of the modules inside, but compute them again when somebody looks at them.
+    Of several networks with the same parameters (clones over time), all but the first one to run do without
+    the outputs and gradInputs inside until somebody looks at one of them, see nn/recall.py.
     """
 
     __slots__ = ("family", "has_inputs", "keeps", "steps")
