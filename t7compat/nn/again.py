@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,11 +28,9 @@ class Weights(dict[tuple[int, torch.Size, tuple[int, ...]], Tensor]):
         """The copy of a parameter, or if there is none the parameter."""
         return self.get(_place(parameter), parameter)
 
-    def remembered(self, parameter: Tensor | None) -> Tensor | None:
-        """A parameter, after a copy is made of it unless there is one."""
-        if parameter is not None and (place := _place(parameter)) not in self:
-            self[place] = parameter.detach().clone()
-        return parameter
+    def remember(self, parameters: Iterable[Tensor]) -> None:
+        """Copy parameters."""
+        self.update((_place(parameter), parameter.detach().clone()) for parameter in parameters)
 
 
 def _place(parameter: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:

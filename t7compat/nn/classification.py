@@ -46,8 +46,9 @@ class LogLikelihood(Classifying, typename=""):
 
     def loss_by(self, kernel: Callable[..., tuple[Tensor, Tensor]], input: Tensor, target: Any) -> Tensor:
         """The loss, computed by one of PyTorch's kernels, which give the total weight as well."""
-        classes = torch.as_tensor(zero_based(target), device=input.device)
-        classes = classes if classes.dim() else classes[None]
+        classes = zero_based(target)
+        if not isinstance(classes, Tensor) or not classes.dim() or classes.device != input.device:
+            classes = torch.as_tensor(classes, device=input.device).reshape(-1)
         ignored = zero_based(self.ignoreIndex)
         loss, total = kernel(input, classes, self.weights, _MEAN if self.sizeAverage else _SUM, ignored)
         self.total_weight_tensor = total.reshape(1)

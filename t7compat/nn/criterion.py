@@ -34,6 +34,8 @@ class Recorded(NamedTuple):
 
     def gradient(self) -> Any:
         """The gradient of the loss with respect to the input."""
+        if isinstance(self.input, Tensor):
+            return _gradient(slopes([self.loss], [torch.ones_like(self.loss)], [self.input])[0], self.input)
         tensors = [leaf for leaf in leaves(self.input) if isinstance(leaf, Tensor) and leaf.requires_grad]
         found = slopes([self.loss], [torch.ones_like(self.loss)], tensors)
         gradients = {id(leaf): gradient for leaf, gradient in zip(tensors, found, strict=True)}
@@ -201,6 +203,8 @@ def reduced(criterion: Any, losses: Tensor) -> Tensor:
 
 def _plain(target: Any) -> Any:
     """A nested target with tuples for tables, and numbers for tensors of one number, which Lua has not."""
+    if isinstance(target, Tensor) and target.dim():
+        return target
     return to_tuples(lambda x: x.item() if isinstance(x, Tensor) and not x.dim() else x, target)
 
 

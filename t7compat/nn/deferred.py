@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from t7compat.nn.again import Weights
-from t7compat.nn.recall import Family, Recall
+from t7compat.nn.recall import Family, Recall, Seen
 from t7compat.nn.shapes import FAULTS, refuse
 from t7compat.nn.stepping import PROTOCOL
 from t7compat.nn.tape import Tape
-from t7compat.table import to_tuples
 
 if TYPE_CHECKING:
     from t7compat.nn.module import Module
@@ -22,28 +20,23 @@ Tensor = torch.Tensor
 class Deferred(Tape):
     """A pass after which only the network itself has its output and gradInput."""
 
-    __slots__ = ("family", "recall")
+    __slots__ = ("recall",)
     keeps_inside = False
 
-    def __init__(self, module: Module, input: Any, family: Family, before: Recall | None) -> None:
+    def __init__(
+        self, module: Module, input: Any, given: Seen, family: Family, before: Recall | None
+    ) -> None:
         """`before` is the recall of the network's last pass."""
         if family.is_stale:
-            family.weights, family.is_stale = Weights(), False
-        forms = vars(module).get("_type"), to_tuples(_form, input)
-        is_known = before is not None and before.forms == forms
-        self.family, self.recall = family, Recall(module, input, forms, family.weights)
-        super().__init__(module, input, checks=not is_known)
+            family.copy(module)
+        self.recall = Recall(module, given, family.weights)
+        super().__init__(module, input, checks=before is None or not self.recall.is_like(before))
         self.recall.passed(self)
-
-    def operand(self, module: Module, name: str) -> Tensor | None:
-        return self.family.weights.remembered(super().operand(module, name))
-
-    def leaf(self, module: Module, name: str) -> Tensor | None:
-        return self.family.weights.remembered(super().leaf(module, name))
 
     def call(self, module: Module, input: Any, as_opaque: bool | None = None) -> Any:
         """As that of any tape, in one step for most modules."""
-        if not module.is_simple or not vars(module).keys().isdisjoint(PROTOCOL):
+        fields = vars(module)
+        if not module.is_simple or not fields.keys().isdisjoint(PROTOCOL):
             return super().call(module, input, as_opaque)
         try:
             if self.checks:
@@ -51,30 +44,31 @@ class Deferred(Tape):
             output = module.compute(input)
         except FAULTS as error:
             refuse(error, module.explain, input=input)
-        self._defer(module)
+        if module.recall is not self.recall:
+            self._take(module)
+        fields.pop("output", None)
+        fields.pop("gradInput", None)
         return output
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
-        if module is self.module:
-            return super().record(module, input, output)
-        if _has_own_gradient(module):
+        if module is self.module or _has_own_gradient(module):
             super().record(module, input, output)
-            module.recall = self.recall
-            return output
-        if module.adds_gradients:
+        elif module.adds_gradients:
             self.watch(module, input, output)
-        self._defer(module)
+        if module is not self.module:
+            self._take(module)
+            if not _has_own_gradient(module):
+                vars(module).pop("output", None)
+                vars(module).pop("gradInput", None)
         return output
 
-    def _defer(self, module: Module) -> None:
-        recall = module.recall
-        if recall is not None and recall.module is not self.module:
-            recall.disturb()
+    def _take(self, module: Module) -> None:
+        """Let a module have what it gave from the recall."""
+        before = module.recall
+        if before is not None and before.module is not self.module:
+            before.disturb()
             self.module.keep_inside()
             self.recall.at_once = True
-        fields = vars(module)
-        fields.pop("output", None)
-        fields.pop("gradInput", None)
         module.recall, module.tape = self.recall, None
 
     def needs_fork(self, module: Module | None) -> bool:
@@ -116,7 +110,3 @@ def _is_usual(module: Module) -> bool:
 def _has_own_gradient(module: Module) -> bool:
     """Whether the gradInput is not, or not only, what autograd gives: the next one depends on it."""
     return module.ends_gradient or module.gradient_has_own_type
-
-
-def _form(value: Any) -> Any:
-    return (value.shape, value.dtype, value.device) if isinstance(value, Tensor) else type(value)

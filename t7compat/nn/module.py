@@ -187,7 +187,10 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
         """Compute and set `output`."""
         if self._computes:
             self.tape = None  # frees the graph of the last pass before this one is built
-            with torch.set_grad_enabled(torch.is_grad_enabled() and self.optnet != INFERENCE):
+            if self.optnet == INFERENCE:
+                with torch.no_grad():
+                    self.tape = Tape(self, input)
+            else:
                 self.tape = self._new_tape(input)
         return self.output
 

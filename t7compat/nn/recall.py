@@ -95,6 +95,11 @@ class Family:
         self.is_stale = True
         self.weights = Weights()
 
+    def copy(self, network: Module) -> None:
+        """Copy the parameters, for what one of the networks computes with them from now on."""
+        self.weights, self.is_stale = Weights(), False
+        self.weights.remember(_parameters(network))
+
 
 class Seen(NamedTuple):
     """The tensors of a nested value and their versions, which changes in place raise."""
@@ -131,17 +136,27 @@ class Recall:
     """What it takes to compute the values inside of one pass again."""
 
     __slots__ = (
-        "at_once", "filled", "forms", "given", "gradInputs", "gradOutput", "input", "module", "outputs",
+        "at_once", "filled", "given", "gradInputs", "gradOutput", "input", "kind", "module", "outputs",
         "outputs_wait", "seeds", "slopes_wait", "was_changed", "weights",
     )  # fmt: skip
 
-    def __init__(self, module: Module, input: Any, forms: Any, weights: Weights) -> None:
-        self.module, self.forms, self.weights = module, forms, weakref.ref(weights)
-        self.given, self.outputs = Seen.of(input), Seen([], [])
+    def __init__(self, module: Module, given: Seen, weights: Weights) -> None:
+        self.module, self.weights = module, weakref.ref(weights)
+        self.kind = vars(module).get("_type")
+        self.given, self.outputs = given, Seen([], [])
         self.outputs_wait = self.slopes_wait = False  # what nobody has asked for yet
         self.at_once = False  # whether nothing may wait any more, as others use the same modules
         self.was_changed = False  # whether the backward found outputs that were changed in place
         self.filled: list[Module] = []  # the modules that have got their outputs
+
+    def is_like(self, other: Recall) -> bool:
+        """Whether two passes of a network, of the same type, were given tensors of the same types and sizes."""
+        ours, theirs = self.given.tensors, other.given.tensors
+        return (
+            self.kind == other.kind
+            and len(ours) == len(theirs)
+            and all(x.shape == y.shape and x.dtype == y.dtype for x, y in zip(ours, theirs, strict=True))
+        )
 
     def passed(self, tape: Tape) -> None:
         """Note what the pass gave."""

@@ -11,9 +11,9 @@ import torch
 from t7compat.errors import InputError
 from t7compat.nn.containers import Container
 from t7compat.nn.deferred import Deferred, can_wait
-from t7compat.nn.gradients import data_of, tensors
+from t7compat.nn.gradients import data_of
 from t7compat.nn.module import Module
-from t7compat.nn.recall import Family, Recall
+from t7compat.nn.recall import Family, Recall, Seen
 from t7compat.nn.shapes import FAULTS, describe, refuse
 from t7compat.nn.tape import Tape
 from t7compat.nngraph.awaited import Awaited
@@ -219,15 +219,15 @@ class gModule(Container):
         if before is not None:
             before.give_up()
         family = getattr(self, "family", None)
-        keeps = family is None or self.keeps or self.optnet is not None
+        given = None if family is None or self.keeps or self.optnet is not None else Seen.of(input)
         # Without such input there is no gradInput that tells whether another pass is the same
-        if keeps or not any(x.is_floating_point() for x in tensors(input)):
+        if given is None or not any(x.is_floating_point() for x in given.tensors):
             tape = super()._new_tape(input)
             if not hasattr(self, "family"):
                 self.family = family = self._family()
                 self.keeps = getattr(self, "keeps", family is not None and family.first() is self)
             return tape
-        deferred = Deferred(self, input, cast(Family, family), before)
+        deferred = Deferred(self, input, given, cast(Family, family), before)
         self.deferred = deferred.recall
         return deferred
 
