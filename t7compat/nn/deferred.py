@@ -23,14 +23,14 @@ class Deferred(Tape):
     __slots__ = ("recall",)
     keeps_inside = False
 
-    def __init__(
-        self, module: Module, input: Any, given: Seen, family: Family, before: Recall | None
-    ) -> None:
-        """`before` is the recall of the network's last pass."""
+    def __init__(self, module: Module, input: Any, given: Seen, family: Family, recall: Recall) -> None:
+        """`recall` is that of the network's last pass."""
         if family.is_stale:
             family.copy(module)
-        self.recall = Recall(module, given, family.weights)
-        super().__init__(module, input, checks=before is None or not self.recall.is_like(before))
+        checks = not recall.is_known(given)
+        self.recall = recall
+        recall.begin(given, family.weights)
+        super().__init__(module, input, checks=checks)
         self.recall.passed(self)
 
     def call(self, module: Module, input: Any, as_opaque: bool | None = None) -> Any:

@@ -132,6 +132,9 @@ class Seen(NamedTuple):
                 y.data.copy_(x)
 
 
+_NOTHING = Seen([], [])
+
+
 class Recall:
     """What it takes to compute the values inside of one pass again."""
 
@@ -140,23 +143,24 @@ class Recall:
         "outputs_wait", "seeds", "slopes_wait", "was_changed", "weights",
     )  # fmt: skip
 
-    def __init__(self, module: Module, given: Seen, weights: Weights) -> None:
-        self.module, self.weights = module, weakref.ref(weights)
-        self.kind = vars(module).get("_type")
-        self.given, self.outputs = given, Seen([], [])
-        self.outputs_wait = self.slopes_wait = False  # what nobody has asked for yet
+    def __init__(self, module: Module) -> None:
+        self.module = module
         self.at_once = False  # whether nothing may wait any more, as others use the same modules
+        self.begin(_NOTHING, Weights())
+
+    def begin(self, given: Seen, weights: Weights) -> None:
+        """Forget the last pass, for one with this input and copies of the parameters."""
+        self.given, self.weights = given, weakref.ref(weights)
+        self.kind = vars(self.module).get("_type")
+        self.outputs = _NOTHING
+        self.outputs_wait = self.slopes_wait = False  # what nobody has asked for yet
         self.was_changed = False  # whether the backward found outputs that were changed in place
         self.filled: list[Module] = []  # the modules that have got their outputs
 
-    def is_like(self, other: Recall) -> bool:
-        """Whether two passes of a network, of the same type, were given tensors of the same types and sizes."""
-        ours, theirs = self.given.tensors, other.given.tensors
-        return (
-            self.kind == other.kind
-            and len(ours) == len(theirs)
-            and all(x.shape == y.shape and x.dtype == y.dtype for x, y in zip(ours, theirs, strict=True))
-        )
+    def is_known(self, given: Seen) -> bool:
+        """Whether the last pass, of a network of the same type, was given tensors of these forms."""
+        ours, kind = self.given.tensors, vars(self.module).get("_type")
+        return self.kind == kind and len(ours) == len(given.tensors) and all(map(_alike, ours, given.tensors))
 
     def passed(self, tape: Tape) -> None:
         """Note what the pass gave."""
@@ -259,6 +263,10 @@ def _parameters(network: Module) -> Iterator[Tensor]:
         for name in module.parameter_names:
             if (parameter := getattr(module, name)) is not None:
                 yield parameter
+
+
+def _alike(x: Tensor, y: Tensor) -> bool:
+    return x.shape == y.shape and x.dtype == y.dtype
 
 
 def _equal(x: Tensor, y: Tensor, exactly: bool) -> bool:

@@ -227,9 +227,10 @@ class gModule(Container):
                 self.family = family = self._family()
                 self.keeps = getattr(self, "keeps", family is not None and family.first() is self)
             return tape
-        deferred = Deferred(self, input, given, cast(Family, family), before)
-        self.deferred = deferred.recall
-        return deferred
+        recall = before or Recall(self)
+        tape = Deferred(self, input, given, cast(Family, family), recall)
+        self.deferred = recall
+        return tape
 
     def _family(self) -> Family | None:
         """The networks with the same parameters; None if this one has none, or keeps everything anyway."""
