@@ -34,7 +34,7 @@ class Deferred(Tape):
         self.recall.passed(self)
 
     def call(self, module: Module, input: Any, as_opaque: bool | None = None) -> Any:
-        """As that of any tape, in one step for most modules."""
+        """As `Tape.call`, in one step for most modules."""
         fields = vars(module)
         if not module.is_simple or not fields.keys().isdisjoint(PROTOCOL):
             return super().call(module, input, as_opaque)
@@ -51,15 +51,17 @@ class Deferred(Tape):
         return output
 
     def record(self, module: Module, input: Any, output: Any) -> Any:
-        if module is self.module or _has_own_gradient(module):
+        if module is self.module:
+            return super().record(module, input, output)
+        if _has_own_gradient(module):
             super().record(module, input, output)
-        elif module.adds_gradients:
-            self.watch(module, input, output)
-        if module is not self.module:
             self._take(module)
-            if not _has_own_gradient(module):
-                vars(module).pop("output", None)
-                vars(module).pop("gradInput", None)
+            return output
+        if module.adds_gradients:
+            self.watch(module, input, output)
+        self._take(module)
+        vars(module).pop("output", None)
+        vars(module).pop("gradInput", None)
         return output
 
     def _take(self, module: Module) -> None:

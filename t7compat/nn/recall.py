@@ -152,7 +152,8 @@ class Recall:
         """Forget the last pass, for one with this input and copies of the parameters."""
         self.given, self.weights = given, weakref.ref(weights)
         self.kind = vars(self.module).get("_type")
-        self.outputs = _NOTHING
+        self.outputs = self.seeds = self.gradInputs = _NOTHING
+        self.gradOutput: Any = None
         self.outputs_wait = self.slopes_wait = False  # what nobody has asked for yet
         self.was_changed = False  # whether the backward found outputs that were changed in place
         self.filled: list[Module] = []  # the modules that have got their outputs
