@@ -236,8 +236,8 @@ class Recall:
         if not self.given.is_unchanged():
             return None
         copies = self.weights() or Weights()
-        are_copied = [not torch.equal(copies.of(p), p) for p in _parameters(self.module)]
-        choices = [copies, Weights()] if any(are_copied) else [copies]
+        differ = any(not torch.equal(copies.of(p), p) for p in _parameters(self.module))
+        choices = [copies, Weights()] if differ else [copies]
         fitting = []
         for weights in choices:
             try:
