@@ -168,7 +168,7 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
 
     def trace(self, tape: Tape, input: Any) -> Any:
         """Run `compute` in the graph of a tape."""
-        if tape.checks if self.checks_only else not tape.is_replay:
+        if not tape.is_replay and (tape.checks or not self.checks_only):
             self.prepare(input)
         output = self.compute(input, *self.operands(tape)) if self._has_operands else self.compute(input)
         if self.optnet is None or self is tape.module or self.adds_gradients:
@@ -375,7 +375,7 @@ class Module(Tree, Stepping, Descent, Serializing, Recallable, LuaObject):
         self._switch(False)
 
     def _switch(self, train: bool) -> None:
-        if self.recall is not None and train is (self.train is False):
+        if self.recall is not None and train != (self.train is not False):
             self.recall.settle()  # in the mode in which the values were computed
         self.train = train
 

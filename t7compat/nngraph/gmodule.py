@@ -124,7 +124,7 @@ class gModule(Container):
                         given = edges.forked(given)
                 values.append(edges.part(given, node) if module is None else call(module, given))
                 for place in last:
-                    values[place] = None  # with optnet nobody else keeps it
+                    values[place] = None  # where nothing inside is kept it is freed
                 if verbose:
                     print(f" V : {node.label()}")
         except FAULTS as error:
@@ -196,7 +196,7 @@ class gModule(Container):
             family.is_stale = True
         if self.tape is not None and self.tape.is_recorded:
             return self.tape
-        if self.deferred is not None and (again := self._again(self.deferred)) is not None:
+        if self.deferred is not None and (again := self._recomputed(self.deferred)) is not None:
             self.tape = again
             return again
         kept = self.innode.data.input
@@ -204,7 +204,7 @@ class gModule(Container):
             input = kept if self.input_count() > 1 else kept[1]
         return super()._tape(input)
 
-    def _again(self, deferred: Recall) -> Tape | None:
+    def _recomputed(self, deferred: Recall) -> Tape | None:
         """A deferred pass once more; None if it would be another one."""
         deferred.disturb()
         try:
@@ -227,10 +227,9 @@ class gModule(Container):
                 self.family = family = self._family()
                 self.keeps = getattr(self, "keeps", family is not None and family.first() is self)
             return tape
-        recall = before or Recall(self)
-        tape = Deferred(self, input, given, cast(Family, family), recall)
-        self.deferred = recall
-        return tape
+        deferred = Deferred(self, input, given, cast(Family, family), before or Recall(self))
+        self.deferred = deferred.recall
+        return deferred
 
     def _family(self) -> Family | None:
         """The networks with the same parameters; None if this one has none, or keeps everything anyway."""
